@@ -1,0 +1,169 @@
+# From DICOM slices to a scored submission. `make submission` does all of it from a fresh clone; `make help` says more.
+
+DATASET ?= phantom
+
+# What plans a run before anything is installed, and makes .venv: any Python from 3.11 on.
+BARE_PYTHON ?= python3
+# An environment of the user's own (PYTHON=...) is used as it is; otherwise .venv is made from requirements.txt.
+ifndef PYTHON
+PYTHON := .venv/bin/python
+VENV   := .venv/installed
+endif
+
+# Only what was given is passed on; the defaults stand once, in pipeline/__main__.py and in the recipes.
+option = $(if $($(1)),--$(2) "$($(1))")
+ARGUMENTS := --dataset "$(DATASET)" $(strip $(call option,RECIPE,recipe) $(call option,READER,reader) \
+  $(call option,NAME,name) $(call option,SEED,seed) $(call option,FOLDS,folds) $(call option,THREADS,threads) \
+  $(call option,N_JOBS,n-jobs) $(call option,MAX_REJECTED,max-rejected) $(call option,PHANTOM_SCANS,phantom-scans) \
+  $(call option,PHANTOM_SEED,phantom-seed) $(if $(SET),--set $(foreach change,$(SET),"$(change)")))
+RUN_STAGE = $(PYTHON) -m pipeline $(1) $(ARGUMENTS) $(if $(FORCE),--force)
+
+# The run's file names, and who owns them, are computed once, here, by pipeline/plan.py: CNN, REDUCED, CSV, ...
+# A settings file's name carries the digest of the settings, so that a changed setting is a missing file.
+ifneq ($(filter-out help test .venv,$(or $(MAKECMDGOALS),submission)),)
+  ifneq ($(shell $(BARE_PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'),True)
+    $(error $(BARE_PYTHON) is not Python 3.11 or later: install one, or name one with BARE_PYTHON=)
+  endif
+  PLAN := $(shell $(BARE_PYTHON) -B -m pipeline plan $(ARGUMENTS) $(if $(FOLD),--fold "$(FOLD)"))
+  ifneq ($(.SHELLSTATUS),0)
+    $(error no plan for this run: see the line above)
+  endif
+  $(foreach word,$(PLAN),$(eval $(word)))
+endif
+comma  := ,
+FOLDS_OF_RUN  := $(subst $(comma), ,$(FOLD_LIST))
+FOLDS_AT_HAND := $(or $(FOLD),$(FOLDS_OF_RUN))
+ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
+
+.PHONY: submission test .venv help clean status leaderboard FORCED \
+  phantom index split window train embed reduce sequence predict score submit
+.SUFFIXES:
+
+# ---------------------------------------------------------------------------------------------------- the two commands
+
+submission: $(CSV) submissions/leaderboard.csv
+
+test: $(VENV)
+	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+# ------------------------------------------------------------------- the graph: what each stage reads, what it leaves
+
+ifeq ($(DATASET),phantom)
+$(LABELS) $(SAMPLE) &: $(PHANTOM_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,phantom)
+endif
+
+$(SLICES) $(REJECTED) &: $(LABELS) $(SAMPLE) $(INDEX_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,index)
+
+$(FOLDS_TABLE): $(SLICES) $(SPLIT_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,split)
+
+$(IMAGES): $(SLICES) $(WINDOW_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,window)
+
+$(ALL_FOLDS:%=$(CNN)): $(CNN): $(IMAGES) $(FOLDS_TABLE) $(TRAIN_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,train) --fold $*
+
+$(ALL_FOLDS:%=$(EMBEDDINGS)): $(EMBEDDINGS): $(CNN) $(EMBED_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,embed) --fold $*
+
+$(ALL_FOLDS:%=$(REDUCED)): $(REDUCED): $(EMBEDDINGS) $(REDUCE_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,reduce) --fold $*
+
+$(ALL_FOLDS:%=$(SEQUENCE)): $(SEQUENCE): $(REDUCED) $(SEQUENCE_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,sequence) --fold $*
+
+# LAST_MODEL is SEQUENCE, or EMBEDDINGS for a recipe that ends with its slice classifier.
+$(ALL_FOLDS:%=$(PREDICTIONS)): $(PREDICTIONS): $(LAST_MODEL) $(PREDICT_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,predict) --fold $*
+
+$(ALL_FOLDS:%=$(FOLD_SCORE)): $(FOLD_SCORE): $(PREDICTIONS) $(SCORE_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,score) --fold $*
+
+$(OOF_SCORE): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SCORE_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,score)
+
+submissions/leaderboard.csv: $(FOLDS_OF_RUN:%=$(FOLD_SCORE)) $(OOF_SCORE) | $(VENV)
+	$(call RUN_STAGE,leaderboard)
+
+$(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SAMPLE) $(SUBMIT_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,submit)
+
+$(PHANTOM_SETTINGS) $(INDEX_SETTINGS) $(SPLIT_SETTINGS) $(WINDOW_SETTINGS) $(TRAIN_SETTINGS) $(EMBED_SETTINGS) \
+  $(REDUCE_SETTINGS) $(SEQUENCE_SETTINGS) $(PREDICT_SETTINGS) $(SCORE_SETTINGS) $(SUBMIT_SETTINGS):
+	@$(BARE_PYTHON) -B -m pipeline settings --file $@ $(ARGUMENTS)
+
+.venv/installed: requirements.txt
+	$(BARE_PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# ------------------------------------------------------------------- stages by name; FORCE=1 redoes the named one alone
+
+FILES_phantom  := $(LABELS)
+FILES_index    := $(SLICES)
+FILES_split    := $(FOLDS_TABLE)
+FILES_window   := $(IMAGES)
+FILES_train    := $(FOLDS_AT_HAND:%=$(CNN))
+FILES_embed    := $(FOLDS_AT_HAND:%=$(EMBEDDINGS))
+FILES_reduce   := $(FOLDS_AT_HAND:%=$(REDUCED))
+FILES_sequence := $(FOLDS_AT_HAND:%=$(SEQUENCE))
+FILES_predict  := $(FOLDS_AT_HAND:%=$(PREDICTIONS))
+FILES_score    := $(FOLDS_AT_HAND:%=$(FOLD_SCORE)) $(if $(FOLD),,$(OOF_SCORE))
+FILES_submit   := $(CSV)
+
+phantom:  $(FILES_phantom)
+index:    $(FILES_index)
+split:    $(FILES_split)
+window:   $(FILES_window)
+train:    $(FILES_train)
+embed:    $(FILES_embed)
+reduce:   $(FILES_reduce)
+sequence: $(FILES_sequence)
+predict:  $(FILES_predict)
+score:    $(FILES_score)
+submit:   $(FILES_submit)
+.venv:    .venv/installed
+
+ifdef FORCE
+$(foreach goal,$(MAKECMDGOALS),$(if $(FILES_$(goal)),$(eval $(FILES_$(goal)): FORCED)))
+endif
+
+# -------------------------------------------------------------------------------------------------- looking, cleaning
+
+leaderboard: | $(VENV)
+	@$(call RUN_STAGE,leaderboard)
+
+status: | $(VENV)
+	@$(call RUN_STAGE,status)
+
+# Artefacts of DATASET, or of one run where RECIPE, SET or NAME was given; never raw/ of a real data set, never .venv.
+clean:
+ifneq ($(filter command line environment,$(origin RECIPE) $(origin SET) $(origin NAME)),)
+	rm -rf $(addsuffix /$(DATASET)/$(RUN),models features submissions) submissions/$(DATASET)/$(RUN).csv submissions/$(DATASET)/$(RUN).json
+else
+	rm -rf $(addsuffix /$(DATASET),models features submissions) data/$(DATASET)/*.parquet data/$(DATASET)/*.json data/$(DATASET)/png
+	$(if $(filter phantom,$(DATASET)),rm -rf data/phantom/raw)
+endif
+
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
+
+#: make submission   everything from a fresh clone: .venv, data set, training, submission, leaderboard
+#: make test         the tests, from a fresh clone too
+#: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
+#: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
+#: make status       each artefact of the run: fresh, stale and why, or missing
+#: make clean        remove artefacts of DATASET (and RECIPE, if given); never raw/ of a real data set, never .venv
+#: make -n ...       say what would be done; make -jN runs folds side by side
+#:
+#: DATASET=phantom   the folder data/DATASET; its raw/ holds DICOM files and label CSVs in RSNA's layout
+#: RECIPE=           quickstart for the phantom, burduja2020 otherwise; see pipeline/recipes/
+#: FOLD=K            one fold, for train embed reduce sequence predict score
+#: FOLDS="0 1"       folds that are trained and averaged (default: the recipe's)
+#: SET="train.epochs=1 sequence.hidden=128"   a run of its own beside the recipe's; NAME= names it
+#: SEED=0            seed of training; another one makes a run of its own
+#: READER=           how raw/ is read (default: rsna)
+#: FORCE=1           with a STAGE: redo it even if it is up to date
+#: N_JOBS= THREADS=2 MAX_REJECTED=0.05 PHANTOM_SCANS=72 PHANTOM_SEED=0 PYTHON= (an environment of your own)

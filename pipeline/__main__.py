@@ -1,0 +1,146 @@
+"""The one command line: `python -m pipeline STAGE --dataset D --recipe R [--fold K] [--set key=value ...]`."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+from pipeline import plan
+from pipeline.config import Run, UserError, make_run, recipe_folds
+
+STAGES = {
+    "phantom": "make the phantom data set",
+    "index": "read headers and labels, order scans",
+    "split": "divide patients into folds",
+    "window": "cache the view's images",
+    "train": "fine-tune the slice classifier of a fold",
+    "embed": "compute embeddings and probabilities of every slice",
+    "reduce": "reduce the embeddings",
+    "sequence": "train the model over whole scans",
+    "predict": "predict out-of-fold and test slices",
+    "score": "score a fold, or without --fold all folds together and the test part",
+    "submit": "write the submission",
+    "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
+    "status": "say of each artefact whether it is fresh, stale or missing",
+}
+MAKE_ONLY = {
+    "plan": "print the Make variables that name the run's files",
+    "settings": "write the settings file --file of a stage",
+}
+READERS = ("rsna",)
+"""Names that choose their own reader; other data sets are read as RSNA's layout unless --reader says otherwise."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    stages = "\n".join(f"  {name:12} {what}" for name, what in {**STAGES, **MAKE_ONLY}.items())
+    result = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Intracranial hemorrhage on head CT, from DICOM slices to a scored submission.",
+        epilog=f"stages:\n{stages}\n\nUsually `make` calls these; see `make help`.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("stage", choices=[*STAGES, *MAKE_ONLY], metavar="STAGE", help="what to do; listed below")
+    result.add_argument("--dataset", default="phantom", metavar="D", help="folder below data/ (default: phantom)")
+    result.add_argument("--recipe", metavar="R", help="default: quickstart for the phantom, burduja2020 otherwise")
+    result.add_argument("--reader", metavar="NAME", help="how raw/ is read (default: the reader named D, else rsna)")
+    result.add_argument("--fold", type=int, metavar="K", help="the fold that is validated on")
+    result.add_argument("--folds", metavar='"K ..."', help="folds that are averaged (default: the recipe's)")
+    result.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as in train.epochs=1")
+    result.add_argument("--name", metavar="NAME", help="the run's name (default: made from recipe and settings)")
+    result.add_argument("--seed", type=int, default=0, metavar="N", help="seed of training (default: 0)")
+    result.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: all cores)")
+    result.add_argument("--threads", type=int, default=2, metavar="N", help="threads a process (default: 2)")
+    result.add_argument("--max-rejected", type=float, default=0.05, metavar="SHARE", help="of files (default: 0.05)")
+    result.add_argument("--phantom-scans", type=int, default=72, metavar="N", help="test scans included (default: 72)")
+    result.add_argument("--phantom-seed", type=int, default=0, metavar="N", help="seed of the phantom (default: 0)")
+    result.add_argument("--force", action="store_true", help="leave nothing of an earlier try")
+    result.add_argument("--file", metavar="PATH", help="for `settings`: one of the run's settings files")
+    return result
+
+
+def make_job(arguments: argparse.Namespace) -> plan.Job:
+    """Return what a stage is told; raises UserError for unknown recipes, settings, folds and impossible numbers."""
+    recipe_name = arguments.recipe or ("quickstart" if arguments.dataset == "phantom" else "burduja2020")
+    run = make_run(recipe_name, _changes(arguments.set), arguments.name, arguments.seed)
+    folds = _folds(arguments.folds, run, recipe_name)
+    if arguments.fold is not None and not 0 <= arguments.fold < run.settings.split.folds:
+        raise UserError(f"FOLD={arguments.fold}: folds are 0 to {run.settings.split.folds - 1}")
+    for name, value in (("N_JOBS", arguments.n_jobs), ("THREADS", arguments.threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value}: give at least 1")
+    if not 0 <= arguments.max_rejected <= 1:
+        raise UserError(f"MAX_REJECTED={arguments.max_rejected}: give a share between 0 and 1")
+    if not arguments.dataset or arguments.dataset in (".", "..") or set(arguments.dataset) & set("/\\ \t\n"):
+        raise UserError(f"DATASET={arguments.dataset!r}: give the name of a folder below data/")
+    reader = arguments.reader or (arguments.dataset if arguments.dataset in READERS else "rsna")
+    return plan.Job(
+        run=run,
+        paths=plan.Paths(arguments.dataset, run, reader),
+        fold=arguments.fold,
+        folds=folds,
+        phantom=plan.PhantomSettings(arguments.phantom_scans, arguments.phantom_seed),
+        n_jobs=arguments.n_jobs or len(os.sched_getaffinity(0)),
+        threads=arguments.threads,
+        max_rejected=arguments.max_rejected,
+        force=arguments.force,
+    )
+
+
+def _changes(words: list[str]) -> dict[str, str]:
+    changes = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not value:
+            raise UserError(f"SET={word!r}: write section.field=value, as in train.epochs=1")
+        changes[key] = value
+    return changes
+
+
+def _folds(text: str | None, run: Run, recipe_name: str) -> tuple[int, ...]:
+    if not text or not text.strip():
+        return recipe_folds(recipe_name)
+    known = range(run.settings.split.folds)
+    words = text.replace(",", " ").split()
+    if any(not word.isdigit() or int(word) not in known for word in words) or len(set(words)) != len(words):
+        raise UserError(f"FOLDS={text!r}: give different numbers from 0 to {known[-1]}")
+    return tuple(sorted(int(word) for word in words))
+
+
+def main() -> int:
+    """Run one stage; return 0, or 2 after a mistake of the user's. A fault of ours leaves a traceback and status 1."""
+    arguments = parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+    log = logging.getLogger("pipeline")
+    try:
+        job = make_job(arguments)
+        if arguments.stage == "plan":
+            variables = plan.make_variables(job.paths, job.folds, job.phantom)
+            sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables.items()) + "\n")
+        elif arguments.stage == "settings":
+            _write_settings(job, arguments.file)
+        else:
+            fold = "" if job.fold is None else f", fold {job.fold}"
+            log.info("%s: data set %s, run %s%s", arguments.stage, job.paths.dataset, job.run.name, fold)
+            for variable in THREAD_VARIABLES:
+                os.environ[variable] = str(job.threads)
+            importlib.import_module(f"pipeline.{arguments.stage}").main(job)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _write_settings(job: plan.Job, file: str | None) -> None:
+    files = dict(plan.settings_files(job.paths, job.folds, job.phantom).values())
+    if file is None or Path(file) not in files:
+        raise UserError(f"--file {file}: not a settings file of this run; they are {', '.join(map(str, files))}")
+    plan.write_settings_file(Path(file), files[Path(file)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pure functions of arrays and tables: no disk, no network, no Lightning."""

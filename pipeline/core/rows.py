@@ -1,0 +1,46 @@
+"""Joining the tables that a training stage reads into one row a slice."""
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import LABELS, UserError
+
+
+def cached_slices(slices: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+    """Return the SLICES rows that have a cached image, in their order, with columns `png` and `fold`.
+
+    `fold` is the patient's for training slices and null for test slices, also where a patient is in both parts.
+    """
+    rows = slices.merge(images[["slice_id", "path"]].rename(columns={"path": "png"}), on="slice_id", how="inner")
+    rows = rows.merge(folds[["patient_id", "fold"]], on="patient_id", how="left")
+    rows["fold"] = rows["fold"].where(rows["split"] == "train")
+    return rows
+
+
+def training_rows(fold_column: pd.Series, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two masks over rows: the ones that fold `fold` trains on, and the ones it is validated on.
+
+    Rows without a fold (test slices) are in neither. Raises UserError where either part is empty.
+    """
+    known = fold_column.notna().to_numpy()
+    numbers = fold_column.fillna(-1).to_numpy(dtype=np.int64)
+    train, validation = known & (numbers != fold), known & (numbers == fold)
+    if not train.any() or not validation.any():
+        present = sorted(set(numbers[known].tolist()))
+        raise UserError(
+            f"fold {fold}: {train.sum()} rows to train on and {validation.sum()} to validate on; folds are {present}"
+        )
+    return train, validation
+
+
+def label_matrix(rows: pd.DataFrame) -> np.ndarray:
+    """Return the labels (slices, 6) as float32, in label order."""
+    return rows[list(LABELS)].to_numpy(dtype=np.float32)
+
+
+def scan_bounds(scan_ids: np.ndarray) -> np.ndarray:
+    """Return where each scan begins, and the end: (scans + 1,) indices into rows that lie together scan by scan."""
+    if len(scan_ids) == 0:
+        return np.zeros(1, dtype=np.int64)
+    changes = np.flatnonzero(scan_ids[1:] != scan_ids[:-1]) + 1
+    return np.concatenate([[0], changes, [len(scan_ids)]])

@@ -1,0 +1,72 @@
+"""Stage `embed`: the embedding and the six probabilities of every slice, by the classifier of one fold."""
+
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from tqdm import tqdm
+
+from pipeline.config import section_settings
+from pipeline.core.rows import cached_slices
+from pipeline.learn.inference import embed_slices
+from pipeline.learn.slice_data import SliceImages, loader_workers, slice_loader
+from pipeline.nets.build import build_slice_classifier
+from pipeline.plan import Job, record_of, require
+from pipeline.schema import P_LABELS, Contract, vectors
+from pipeline.shell.network_files import load_network
+from pipeline.shell.provenance import Provenance
+from pipeline.shell.tables import read_table, vector_array, write_stream
+
+log = logging.getLogger(__name__)
+
+GROUP_ROWS = 4096
+"""Slices in a row group: enough for a reader to stream well, 16 MB of 2048 half-precision features."""
+
+
+def main(job: Job) -> None:
+    """Embed every cached slice of training and test part; rows go to disk as they come."""
+    fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    tables = [require(paths.slices, "index"), require(paths.images, "window"), require(paths.folds, "split")]
+    weights = require(paths.cnn(fold), "train")
+    section = section_settings(settings, "embed")
+    provenance = Provenance("embed", {"embed": section, "fold": fold}, [*tables, weights], job.threads)
+    rows = cached_slices(*(read_table(path) for path in tables))[["slice_id", "fold", "png"]]
+    network = build_slice_classifier(settings, pretrained=False)
+    load_network(weights, network)
+    images = SliceImages(rows["png"].tolist(), rows["slice_id"].tolist())
+    loader = slice_loader(images, settings.embed.batch, loader_workers(job.n_jobs), shuffle=False)
+    contract = vectors("EMBEDDINGS", network.encoder.num_features)
+    log.info("fold %d: %d slices, %d features each", fold, len(rows), network.encoder.num_features)
+    with tqdm(total=len(rows), unit=" slices", disable=None) as bar:
+        batches = _tables(contract, rows, embed_slices(network, loader), bar)
+        count = write_stream(paths.embeddings(fold), contract, batches, provenance.facts, "slice_id")
+    provenance.write_record(record_of(paths.embeddings(fold)), slices=count, features=network.encoder.num_features)
+
+
+def _tables(
+    contract: Contract, rows: pd.DataFrame, batches: Iterator[tuple[np.ndarray, np.ndarray]], bar: tqdm
+) -> Iterator[pa.Table]:
+    """Yield EMBEDDINGS tables of up to GROUP_ROWS rows from embeddings and probabilities in the order of `rows`."""
+    start, waiting = 0, []
+    for embeddings, probabilities in batches:
+        waiting.append((embeddings, probabilities))
+        bar.update(len(embeddings))
+        if sum(len(e) for e, _ in waiting) >= GROUP_ROWS:
+            yield _table(contract, rows, start, waiting)
+            start, waiting = start + sum(len(e) for e, _ in waiting), []
+    if waiting:
+        yield _table(contract, rows, start, waiting)
+
+
+def _table(contract: Contract, rows: pd.DataFrame, start: int, parts: list[tuple[np.ndarray, np.ndarray]]) -> pa.Table:
+    embeddings, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    part = rows.iloc[start : start + len(embeddings)]
+    columns = {
+        "slice_id": pa.array(part["slice_id"], pa.string()),
+        "fold": pa.array(part["fold"], pa.int8()),
+        "vector": vector_array(embeddings),
+        **{name: pa.array(probabilities[:, i]) for i, name in enumerate(P_LABELS)},
+    }
+    return pa.table(columns, schema=contract.schema())

@@ -1,0 +1,1 @@
+"""The only room that knows Lightning: training modules, data feeding and the trainer."""

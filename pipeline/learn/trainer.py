@@ -1,0 +1,99 @@
+"""Running Lightning: precision, logs, and resuming from the last finished epoch."""
+
+import logging
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from pipeline.config import digest
+from pipeline.learn.modules import VALIDATION_SCORE, LabelModule
+from pipeline.shell.provenance import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+def precision() -> str:
+    """Return Lightning's precision: bfloat16 on a GPU that has it, float16 on one that has not, 32 bits on a CPU."""
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def fit(
+    module: LabelModule,
+    train: DataLoader,
+    validation: DataLoader,
+    epochs: int,
+    folder: Path,
+    job: dict[str, Any],
+    force: bool,
+) -> dict[str, Any]:
+    """Train to the last epoch and return what the record should say of it.
+
+    `folder` keeps the checkpoint of the last finished epoch and the logs. Training goes on from there if `job` (all
+    that decides the weights) is the same as when it was left; otherwise, or with `force`, it begins anew.
+    """
+    checkpoint = _resumable(folder, job, force)
+    _quieten()
+    on_gpu = torch.cuda.is_available()
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=1,
+        precision=precision(),
+        default_root_dir=folder,
+        logger=[
+            CSVLogger(folder, name="csv"),
+            TensorBoardLogger(folder, name="tensorboard", version=""),
+        ],
+        callbacks=[
+            ModelCheckpoint(
+                dirpath=folder,
+                filename="last",
+                save_top_k=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+            *([TQDMProgressBar()] if sys.stderr.isatty() else []),
+        ],
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
+    trainer.fit(module, train, validation, ckpt_path=checkpoint)
+    # Absent where a finished training was asked for again: there was no epoch left to validate.
+    score = trainer.callback_metrics.get(VALIDATION_SCORE)
+    outcome = {"epochs": trainer.current_epoch, "precision": precision(), "resumed": checkpoint is not None}
+    if score is not None:
+        log.info("epoch %d: validation weighted log loss %.4f", trainer.current_epoch, score)
+        outcome[VALIDATION_SCORE] = float(score)
+    return outcome
+
+
+def _resumable(folder: Path, job: dict[str, Any], force: bool) -> str | None:
+    """Return the checkpoint to go on from, or None with the folder emptied for a new job."""
+    note, checkpoint = folder / "job.json", folder / "last.ckpt"
+    wanted = {"digest": digest(job), **job}
+    if not force and note.exists() and read_json(note) == wanted:
+        if checkpoint.exists():
+            log.info("going on from the last finished epoch in %s", checkpoint)
+            return str(checkpoint)
+        return None
+    shutil.rmtree(folder, ignore_errors=True)
+    write_json(note, wanted)
+    return None
+
+
+def _quieten() -> None:
+    """Silence what Lightning says of itself; what it says of the training goes to the logs."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")

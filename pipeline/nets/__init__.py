@@ -1,0 +1,1 @@
+"""Networks: nn.Module only; `build` is the one place that chooses."""

@@ -1,0 +1,47 @@
+"""The one place that chooses a network from settings."""
+
+import difflib
+
+import timm
+from torch import nn
+
+from pipeline.config import Settings, UserError
+from pipeline.nets.scan_bilstm import ScanBiLSTM
+from pipeline.nets.slice_classifier import SliceClassifier
+from pipeline.nets.weights import load_encoder
+
+
+def build_slice_classifier(settings: Settings, pretrained: bool) -> SliceClassifier:
+    """Return the recipe's slice classifier.
+
+    With `pretrained`, the encoder holds the weights that the settings ask for; without, it waits for a state to be
+    loaded. Raises UserError where the weights cannot be had.
+    """
+    train = settings.train
+    check_encoder(train.encoder)
+    network = SliceClassifier(train.encoder, train.mean, train.std)
+    if pretrained:
+        load_encoder(network.encoder, train.encoder, train.weights)
+    return network
+
+
+def check_encoder(name: str) -> None:
+    """Raise UserError, with similar names, where timm knows no encoder of that name or no such weights of it."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        similar = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        raise UserError(f"train.encoder={name}: timm has no such model; similar: {', '.join(similar) or 'none'}")
+    if tag and name not in timm.list_pretrained():
+        known = timm.list_pretrained(f"{architecture}.*")
+        raise UserError(f"train.encoder={name}: timm has no weights of that name; it has {', '.join(known) or 'none'}")
+
+
+def build_sequence(settings: Settings, features: int) -> ScanBiLSTM:
+    """Return the recipe's sequence model for `features` values a slice; `predictions_only` brings the six labels'."""
+    sequence = settings.sequence
+    return ScanBiLSTM(features, sequence.hidden, sequence.layers, sequence.dropout, sequence.probabilities)
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return the number of learnable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,258 @@
+"""Which files a run's stages read and write. Standard library only: Make asks before anything is installed."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import BASE, STAGE_SECTION, Run, UserError, digest, owner, section_settings
+
+SUBMIT_STAGES = ("score", "submit")
+"""Stages that read the list of folds, and so are redone when it changes."""
+
+
+SETTINGS_STAGES = ("phantom", "index", *STAGE_SECTION, *SUBMIT_STAGES)
+
+Fold = int | str
+"""A fold's number, or `%` for Make's pattern."""
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """What decides the bytes of the phantom data set."""
+
+    scans: int = 72
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Every file name of one run on one data set, relative to the project's root."""
+
+    dataset: str
+    run: Run
+    reader: str
+
+    @property
+    def data(self) -> Path:
+        return Path("data") / self.dataset
+
+    @property
+    def raw(self) -> Path:
+        return self.data / "raw"
+
+    @property
+    def labels(self) -> Path:
+        return self.raw / "stage_2_train.csv"
+
+    @property
+    def sample_submission(self) -> Path:
+        return self.raw / "stage_2_sample_submission.csv"
+
+    @property
+    def truth(self) -> Path:
+        """Labels of test slices, where they are known; read by `score` alone."""
+        return self.raw / "truth.csv"
+
+    @property
+    def slices(self) -> Path:
+        return self.data / "slices.parquet"
+
+    @property
+    def rejected(self) -> Path:
+        return self.data / "rejected.parquet"
+
+    @property
+    def folds(self) -> Path:
+        """Named plainly for the usual split; another split stands beside it under its digest."""
+        split = section_settings(self.run.settings, "split")
+        suffix = "" if split == section_settings(BASE, "split") else f"-{digest(split)}"
+        return self.data / f"folds{suffix}.parquet"
+
+    @property
+    def view(self) -> str:
+        view = section_settings(self.run.settings, "view")
+        return f"{view['name']}-{digest(view)}"
+
+    @property
+    def images(self) -> Path:
+        """The table of cached PNGs; the PNGs lie in the folder of the same name."""
+        return self.data / "png" / f"{self.view}.parquet"
+
+    @property
+    def images_rejected(self) -> Path:
+        return self.data / "png" / f"{self.view}.rejected.parquet"
+
+    @property
+    def png(self) -> Path:
+        return self.data / "png" / self.view
+
+    def models(self, stage: str) -> Path:
+        return Path("models") / self.dataset / owner(self.run, stage).name
+
+    def features(self, stage: str) -> Path:
+        return Path("features") / self.dataset / owner(self.run, stage).name
+
+    def cnn(self, fold: Fold) -> Path:
+        return self.models("train") / f"fold-{fold}.safetensors"
+
+    def cnn_run(self, fold: Fold) -> Path:
+        """Lightning's checkpoints and logs; no other stage reads them."""
+        return self.models("train") / f"fold-{fold}.run"
+
+    def embeddings(self, fold: Fold) -> Path:
+        return self.features("embed") / f"fold-{fold}.embeddings.parquet"
+
+    def reduced(self, fold: Fold) -> Path:
+        return self.features("reduce") / f"fold-{fold}.reduced.parquet"
+
+    def reducer(self, fold: Fold) -> Path:
+        return self.features("reduce") / f"fold-{fold}.reducer.npz"
+
+    def sequence(self, fold: Fold) -> Path:
+        return self.models("sequence") / f"fold-{fold}.sequence.safetensors"
+
+    def sequence_run(self, fold: Fold) -> Path:
+        return self.models("sequence") / f"fold-{fold}.sequence.run"
+
+    @property
+    def submissions(self) -> Path:
+        return Path("submissions") / self.dataset / self.run.name
+
+    def predictions(self, fold: Fold) -> Path:
+        return self.submissions / f"fold-{fold}.parquet"
+
+    def score(self, fold: Fold) -> Path:
+        """The score file of a fold, of `oof` (out of fold) or of `test`."""
+        name = fold if fold in ("oof", "test") else f"fold-{fold}"
+        return self.submissions / f"{name}.score.json"
+
+    @property
+    def submission(self) -> Path:
+        return Path("submissions") / self.dataset / f"{self.run.name}.csv"
+
+    def settings_file(self, stage: str, contents: dict[str, Any]) -> Path:
+        """The file that stands for a stage's settings in Make; its name carries their digest."""
+        folder = {
+            "index": self.data,
+            "phantom": self.data,
+            "split": self.data,
+            "window": self.data / "png",
+            "train": self.models("train"),
+            "embed": self.features("embed"),
+            "reduce": self.features("reduce"),
+            "sequence": self.models("sequence"),
+        }.get(stage, self.submissions)
+        name = {"split": self.folds.stem, "window": self.view}.get(stage)
+        return folder / (f"{name}.settings.json" if name else f"{stage}-{digest(contents)}.json")
+
+
+LEADERBOARD = Path("submissions") / "leaderboard.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One call of a stage: the run, the fold, and facts of the machine that no digest holds."""
+
+    run: Run
+    paths: Paths
+    fold: int | None
+    folds: tuple[int, ...]
+    phantom: PhantomSettings
+    n_jobs: int
+    threads: int
+    max_rejected: float
+    force: bool
+
+    def require_fold(self) -> int:
+        """Return the fold asked for; raises UserError where none was."""
+        if self.fold is None:
+            raise UserError("this stage works on one fold: say which, as in --fold 0")
+        return self.fold
+
+
+def record_of(artefact: Path) -> Path:
+    """Return the JSON record that stands beside an artefact: settings, inputs, versions, seconds."""
+    return artefact.with_suffix(".json")
+
+
+def require(path: Path, stage: str) -> Path:
+    """Return the path of a stage's input; raises UserError naming the stage that makes it where it is missing."""
+    if not path.exists():
+        raise UserError(f"{path} is missing: make it with `make {stage}`")
+    return path
+
+
+def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, Any]:
+    """Return what a stage's settings file holds: its own sections, and whose artefacts it reads.
+
+    The latter makes a stage stale when the files it reads change hands: they may be older than its own.
+    """
+    run = job_paths.run
+    if stage == "phantom":
+        return {"stage": stage, "scans": phantom.scans, "seed": phantom.seed}
+    if stage == "index":
+        return {"stage": stage, "reader": job_paths.reader}
+    if stage in SUBMIT_STAGES:
+        return {"stage": stage, "predict": section_settings(run.settings, "predict"), "folds": list(folds)}
+    section = STAGE_SECTION[stage]
+    reads = {
+        "split": {},
+        "window": {},
+        "train": {"view": job_paths.view, "folds": job_paths.folds.stem},
+        "embed": {"train": owner(run, "train").name},
+        "reduce": {"embed": owner(run, "embed").name},
+        "sequence": {"reduce": owner(run, "reduce").name},
+        "predict": {"embed": owner(run, "embed").name, "sequence": owner(run, "sequence").name},
+    }[stage]
+    return {"stage": stage, section: section_settings(run.settings, section), "reads": reads}
+
+
+def settings_files(
+    paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings
+) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Return each stage's settings file and what it holds."""
+    contents = {stage: stage_settings(paths, stage, folds, phantom) for stage in SETTINGS_STAGES}
+    return {stage: (paths.settings_file(stage, held), held) for stage, held in contents.items()}
+
+
+def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
+    """Write a stage's settings file and remove the ones it replaces (same folder and stage, another digest)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stem, _, hex_digits = path.stem.rpartition("-")
+    if len(hex_digits) == 8 and not path.name.endswith(".settings.json"):
+        for other in path.parent.glob(f"{stem}-????????.json"):
+            if other != path:
+                other.unlink()
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(contents, indent=1, sort_keys=True) + "\n")
+    partial.replace(path)
+
+
+def make_variables(paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, str]:
+    """Return the Make variables that name a run's files; values hold no spaces."""
+    has_sequence = paths.run.settings.sequence.kind != "none"
+    any_fold = "%"
+    variables = {
+        "RUN": paths.run.name,
+        "LABELS": paths.labels,
+        "SAMPLE": paths.sample_submission,
+        "SLICES": paths.slices,
+        "REJECTED": paths.rejected,
+        "FOLDS_TABLE": paths.folds,
+        "IMAGES": paths.images,
+        "CNN": paths.cnn(any_fold),
+        "EMBEDDINGS": paths.embeddings(any_fold),
+        "REDUCED": paths.reduced(any_fold),
+        "SEQUENCE": paths.sequence(any_fold),
+        "LAST_MODEL": paths.sequence(any_fold) if has_sequence else paths.embeddings(any_fold),
+        "PREDICTIONS": paths.predictions(any_fold),
+        "FOLD_SCORE": paths.score(any_fold),
+        "OOF_SCORE": paths.score("oof"),
+        "CSV": paths.submission,
+        "FOLD_LIST": ",".join(map(str, folds)),
+    }
+    for stage, (path, _contents) in settings_files(paths, folds, phantom).items():
+        variables[f"{stage.upper()}_SETTINGS"] = path
+    return {name: str(value) for name, value in variables.items()}

@@ -1,0 +1,106 @@
+"""Stage `predict`: a fold's out-of-fold rows and test rows, from the CNN alone and from the sequence model."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import LABELS, section_settings
+from pipeline.core.ensemble import fill_from_neighbours
+from pipeline.core.rows import label_matrix, scan_bounds
+from pipeline.learn.inference import predict_scans
+from pipeline.learn.scan_data import Scans, scan_loader
+from pipeline.nets.build import build_sequence
+from pipeline.plan import Job, record_of, require
+from pipeline.schema import P_LABELS, PREDICTIONS
+from pipeline.shell.network_files import load_network
+from pipeline.shell.provenance import Provenance
+from pipeline.shell.tables import read_table, read_vectors, write_table
+
+log = logging.getLogger(__name__)
+
+UNWANTED = ("not in the sample submission", "repeated slice id")
+"""Rejected test files that nobody asks a prediction for."""
+
+
+def main(job: Job) -> None:
+    """Predict the fold's validation slices and all test slices; rejected test slices get what their neighbours have."""
+    fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    has_sequence = settings.sequence.kind != "none"
+    inputs = [require(paths.slices, "index"), require(paths.embeddings(fold), "embed")]
+    if has_sequence:
+        inputs += [require(paths.reduced(fold), "reduce"), require(paths.sequence(fold), "sequence")]
+    rejections = [require(paths.rejected, "index"), require(paths.images_rejected, "window")]
+    section = section_settings(settings, "predict")
+    provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
+
+    slices = read_table(paths.slices)
+    cnn = read_table(paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
+    cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
+    wanted = ((cnn["split"] == "test") | (cnn["fold"] == fold)).to_numpy(dtype=bool)
+    stages = {"cnn": cnn[wanted]}
+    if has_sequence:
+        stages["sequence"] = _sequence_rows(job, fold, cnn, wanted)
+    rejected = _rejected_test_slices(*(read_table(path) for path in rejections), known=set(cnn["slice_id"]))
+    prevalence = label_matrix(slices[slices["split"] == "train"]).mean(axis=0)
+    tables, counts = [], {}
+    for stage, rows in stages.items():
+        filled, counts = _filled_rows(rejected, rows[rows["split"] == "test"], prevalence)
+        tables.append(pd.concat([rows, filled], ignore_index=True).assign(stage=stage, fold=fold))
+    if len(rejected):
+        log.warning(
+            "fold %d: %d rejected test slices: %d from their neighbours, %d from the training prevalence",
+            fold, len(rejected), counts["neighbours"], counts["prevalence"],
+        )  # fmt: skip
+    artefact = paths.predictions(fold)
+    predictions = pd.concat(tables, ignore_index=True)
+    provenance.write_record(
+        record_of(artefact), rows=len(predictions), stages=list(stages), rejected_test_slices=len(rejected), **counts
+    )
+    write_table(artefact, PREDICTIONS, predictions, provenance.facts)
+
+
+def _sequence_rows(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> pd.DataFrame:
+    """Return the wanted rows with the sequence model's probabilities in place of the CNN's."""
+    _, features = read_vectors(job.paths.reduced(fold))
+    rows = cnn[wanted].reset_index(drop=True)
+    network = build_sequence(job.run.settings, features.shape[1])
+    load_network(job.paths.sequence(fold), network)
+    probabilities = rows[list(P_LABELS)].to_numpy(dtype=np.float32)
+    unused_labels = np.zeros((len(rows), len(LABELS)), dtype=np.float32)
+    scans = Scans(features[wanted], probabilities, unused_labels, scan_bounds(rows["scan_id"].to_numpy()))
+    predicted = predict_scans(network, scan_loader(scans, job.run.settings.sequence.batch_scans, None))
+    return rows.assign(**{name: predicted[:, i] for i, name in enumerate(P_LABELS)})
+
+
+def _rejected_test_slices(index: pd.DataFrame, window: pd.DataFrame, known: set[str]) -> pd.DataFrame:
+    """Return one row a rejected test slice that a prediction is wanted for."""
+    rejected = pd.concat([index, window], ignore_index=True)
+    wanted = (rejected["split"] == "test") & rejected["slice_id"].notna() & ~rejected["reason"].isin(UNWANTED)
+    rejected = rejected[wanted & ~rejected["slice_id"].isin(known)]
+    return rejected.drop_duplicates("slice_id").reset_index(drop=True)
+
+
+def _filled_rows(
+    rejected: pd.DataFrame, test: pd.DataFrame, prevalence: np.ndarray
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return rows for rejected slices, and how many came from neighbours and from the training prevalence.
+
+    A slice whose scan and place are known takes what lies between its readable neighbours; the neighbours may belong
+    to either acquisition of a series that held two.
+    """
+    filled = rejected.assign(split="test", **dict(zip(P_LABELS, prevalence.astype(np.float64), strict=True)))
+    filled["scan_id"] = filled["scan_id"].fillna("")
+    series = test["scan_id"].str.replace(r"\.[2-9]$", "", regex=True)
+    counts = {"neighbours": 0, "prevalence": 0}
+    for index, row in filled.iterrows():
+        neighbours = test[(test["scan_id"] == row["scan_id"]) | (series == row["scan_id"])].sort_values("z_mm")
+        if len(neighbours) == 0 or pd.isna(row["z_mm"]):
+            counts["prevalence"] += 1
+            continue
+        values = fill_from_neighbours(
+            neighbours["z_mm"].to_numpy(), neighbours[list(P_LABELS)].to_numpy(), np.array([row["z_mm"]])
+        )
+        filled.loc[index, list(P_LABELS)] = values[0]
+        counts["neighbours"] += 1
+    return filled, counts

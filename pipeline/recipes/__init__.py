@@ -1,0 +1,1 @@
+"""One published system a file: a cited difference from `config.BASE`."""

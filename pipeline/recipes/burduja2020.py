@@ -1,0 +1,68 @@
+"""Burduja, Ionescu, Verga 2020: ResNeXt-101 on three windows, embeddings reduced to 120, BiLSTM over the scan.
+
+Accurate and Efficient Intracranial Hemorrhage Detection and Subtype Classification in 3D CT Scans with Convolutional
+and Long Short-Term Memory Neural Networks. Sensors 20(19), 5611, 2020.
+
+    make submission DATASET=rsna RECIPE=burduja2020
+
+Cost in the paper: 36 ms an image in training on one P100, 7 h an epoch over 728,513 slices (section 4).
+Expected score: weighted log loss 0.04989 on the challenge's private test set (Table 2, last row).
+
+Departs from the paper:
+- The LSTM's two directions are concatenated, so that the classifier sees 512 features and 6 probabilities; the paper's
+  Fig. 3 speaks of 256-dimensional outputs, which a 3 x 256 bidirectional LSTM does not give without a sum.
+- Six independent sigmoids, as equation 1 asks for; the paper's text calls the layer a Softmax.
+- Five patient-disjoint folds, where the paper held out one validation part of 24,290 slices (section 4.1).
+- The sizes of shifts, rotations, scalings and brightness changes are ours; section 3.1 names the kinds only.
+- bfloat16 on a GPU that has it, where the paper used Apex' float16 (section 4.2.1).
+- Weights: timm's copy of the weakly supervised weights, fine-tuned on ImageNet-1k by the same authors.
+"""
+
+from pipeline.config import BASE, Run, variant
+
+FOLDS = (0, 1, 2, 3, 4)
+
+RECIPE = Run(
+    "burduja2020",
+    variant(
+        BASE,
+        **{
+            # Section 3.1: brain, subdural and soft-tissue window; 512 px reduced to 256 by linear interpolation.
+            "view.name": "brain3",
+            "view.windows": "40/80,80/200,40/380",
+            "view.size": 256,
+            # Section 3.1: mean and standard deviation of each channel, images in 0 to 1.
+            "train.mean": (0.1738, 0.1433, 0.1970),
+            "train.std": (0.3161, 0.2850, 0.3111),
+            # Section 3.1: horizontal flip, shift, rotation, scaling, brightness.
+            "train.flip": 0.5,
+            "train.shift": 0.0625,
+            "train.rotate_deg": 15.0,
+            "train.scale": 0.1,
+            "train.affine_chance": 0.75,
+            "train.brightness": 0.1,
+            "train.brightness_chance": 0.5,
+            # Section 3.2: ResNeXt-101 32x8d of Xie et al., pre-trained on 940 million public images.
+            "train.encoder": "resnext101_32x8d.fb_wsl_ig1b_ft_in1k",
+            "train.weights": "hub",
+            # Sections 3.3 and 4.2.1.
+            "train.epochs": 3,
+            "train.learning_rates": (1e-4, 1e-4, 2e-5),
+            "train.batch": 32,
+            # Section 3.2: PCA fitted on 30,000 vectors; Table 2: 120 components.
+            "reduce.method": "pca",
+            "reduce.count": 120,
+            "reduce.fit_rows": 30000,
+            # Section 3.2: three bidirectional layers of 256 cells, dropout 0.3, CNN probabilities concatenated.
+            "sequence.kind": "bilstm",
+            "sequence.layers": 3,
+            "sequence.hidden": 256,
+            "sequence.dropout": 0.3,
+            "sequence.probabilities": True,
+            # Sections 3.3 and 4.2.1: one scan a step.
+            "sequence.epochs": 4,
+            "sequence.learning_rates": (1e-4,),
+            "sequence.batch_scans": 1,
+        },
+    ),
+)

@@ -1,0 +1,36 @@
+"""The default: burduja2020's stages, small enough for two cores and the phantom data set.
+
+    make submission
+
+Trains from scratch in minutes, so that every stage can be seen to work; no score of the paper's is to be expected.
+
+Differs from burduja2020:
+- a ResNet-14-T without pre-trained weights (its embedding has 2048 features too), at 96 px;
+- learning rates and epochs for training from scratch on some 1,400 slices; batches of 16;
+- folds 0 and 1; the PCA is fitted on all training rows; the BiLSTM takes eight scans a step.
+"""
+
+from pipeline.config import Run, variant
+from pipeline.recipes import burduja2020
+
+FOLDS = (0, 1)
+
+RECIPE = Run(
+    "quickstart",
+    variant(
+        burduja2020.RECIPE.settings,
+        **{
+            "view.size": 96,
+            "train.encoder": "resnet14t",
+            "train.weights": "none",
+            "train.epochs": 5,
+            "train.learning_rates": (1e-3, 1e-3, 1e-3, 5e-4, 1e-4),
+            "train.batch": 16,
+            "reduce.fit_rows": 0,
+            "sequence.epochs": 12,
+            "sequence.learning_rates": (1e-3,),
+            "sequence.batch_scans": 8,
+        },
+    ),
+    parent=burduja2020.RECIPE,
+)

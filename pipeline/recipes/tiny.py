@@ -1,0 +1,28 @@
+"""For tests: quickstart's stages in seconds; its scores mean nothing.
+
+make submission RECIPE=tiny PHANTOM_SCANS=10
+"""
+
+from pipeline.config import Run, variant
+from pipeline.recipes import quickstart
+
+FOLDS = (0, 1)
+
+RECIPE = Run(
+    "tiny",
+    variant(
+        quickstart.RECIPE.settings,
+        **{
+            "view.size": 32,
+            "train.encoder": "resnet10t",
+            "train.epochs": 2,
+            "train.batch": 32,
+            "reduce.count": 12,
+            "sequence.layers": 1,
+            "sequence.hidden": 8,
+            "sequence.epochs": 2,
+            "predict.resamples": 50,
+        },
+    ),
+    parent=quickstart.RECIPE,
+)

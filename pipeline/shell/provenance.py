@@ -1,0 +1,94 @@
+"""Where an artefact comes from: settings, digests of what was read, versions, commit, threads, seconds."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.shell.atomic import atomic_path
+
+PACKAGES = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "numba",
+    "opencv-python-headless",
+    "pydicom",
+    "albumentations",
+    "torch",
+    "timm",
+    "pytorch-lightning",
+)
+"""Packages whose version can change an artefact."""
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commit() -> str:
+    """Return the commit of the code that runs, with `+` behind it where tracked files differ; `unknown` without git."""
+    root = Path(__file__).resolve().parents[2]
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    """Return the installed version of Python and of each package that can change an artefact."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+class Provenance:
+    """What one call of a stage read and was told, and the clock since it began."""
+
+    def __init__(self, stage: str, settings: Mapping[str, Any], inputs: Iterable[Path], threads: int) -> None:
+        self.started = time.monotonic()
+        self.facts: dict[str, Any] = {
+            "stage": stage,
+            "settings": dict(settings),
+            "inputs": {str(path): file_digest(path) for path in inputs},
+            "versions": versions(),
+            "commit": commit(),
+            "threads": threads,
+        }
+
+    def write_record(self, path: Path, **more: Any) -> None:
+        """Write the record that stands beside an artefact: the facts, the seconds so far, the time, and `more`."""
+        record = {
+            **self.facts,
+            **more,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(path, record)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as JSON, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the plain data of a JSON file."""
+    return json.loads(path.read_text())

@@ -1,0 +1,239 @@
+"""Training: loss by hand, order and augmentation that depend on (seed, fold, epoch, slice) alone, exact resuming."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import Train, recipe, variant
+from pipeline.core.metrics import weighted_log_loss
+from pipeline.learn.inference import embed_slices, predict_scans
+from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
+from pipeline.learn.scan_data import Scans, scan_loader
+from pipeline.learn.slice_data import EpochSampler, SliceImages, augmentation, read_png, slice_loader
+from pipeline.learn.trainer import fit
+from pipeline.nets.build import build_slice_classifier
+from pipeline.nets.scan_bilstm import ScanBiLSTM
+
+SETTINGS = variant(recipe("tiny").settings, **{"train.batch": 8})
+STRONG = Train(flip=0.5, shift=0.2, rotate_deg=30, scale=0.2, brightness=0.3, affine_chance=1, brightness_chance=1)
+
+
+@pytest.fixture(scope="module")
+def png_paths(tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("png")
+    rng = np.random.default_rng(3)
+    paths = []
+    for index in range(21):
+        image = np.zeros((32, 32, 3), dtype=np.uint8)
+        image[4 + index % 9 : 20, 5:25] = rng.integers(40, 255, 3)
+        paths.append(str(folder / f"{index:02}.png"))
+        cv2.imwrite(paths[-1], image)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    five = (np.random.default_rng(4).random((21, 5)) < 0.3).astype(np.float32)
+    return np.column_stack([five, five.max(axis=1)])
+
+
+def images_of(paths, labels=None, augment=None, seed=(0, 0)):
+    return SliceImages(paths, [Path(p).stem for p in paths], labels, augment, seed)
+
+
+def test_the_loss_is_the_binary_cross_entropy_summed_over_labels_and_averaged_over_slices():
+    module = SliceModule(torch.nn.Linear(1, 1), [1e-3], [1.0] * 6, (0,))
+    # A logit of 0 costs ln 2 a label; a logit of ln 3 says 3/4, which costs ln 4/3 where true and ln 4 where not.
+    logits = torch.zeros(2, 6)
+    logits[1, :2] = math.log(3)
+    labels = torch.zeros(2, 6)
+    labels[1, 0] = 1
+    expected = (6 * math.log(2) + math.log(4 / 3) + math.log(4) + 4 * math.log(2)) / 2
+    assert module.loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+    weighted = SliceModule(torch.nn.Linear(1, 1), [1e-3], [1.0] * 5 + [2.0], (0,))
+    assert weighted.loss(logits, labels).item() == pytest.approx(expected + math.log(2), rel=1e-6)
+
+
+def test_learning_rates_are_as_written_and_the_last_one_holds():
+    module = SliceModule(torch.nn.Linear(1, 1), [1e-4, 1e-4, 2e-5], [1.0] * 6, (0,))
+    configured = module.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([1e-4, 1e-4, 2e-5, 2e-5, 2e-5])
+    assert isinstance(optimizer, torch.optim.Adam)
+
+
+def test_a_cached_image_is_read_as_red_green_blue(tmp_path):
+    image = np.zeros((4, 6, 3), dtype=np.uint8)
+    image[1, 2] = (10, 20, 30)
+    cv2.imwrite(str(tmp_path / "x.png"), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    np.testing.assert_array_equal(read_png(tmp_path / "x.png"), image)
+    tensor, _ = images_of([str(tmp_path / "x.png")])[(0, 0)]
+    assert tensor.shape == (3, 4, 6)
+    assert tensor[:, 1, 2].tolist() == [10, 20, 30]
+
+
+def test_a_missing_or_broken_image_says_how_to_redo_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"x.png: a cached image is missing; redo it with `make window FORCE=1`"):
+        read_png(tmp_path / "x.png")
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    with pytest.raises(OSError, match=r"x.png: a cached image cannot be decoded"):
+        read_png(tmp_path / "x.png")
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = EpochSampler(50, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    np.random.seed(1)
+    first = order((0, 1), 3)
+    np.random.seed(2)
+    assert order((0, 1), 3) == first
+    assert [epoch for epoch, _ in first] == [3] * 50
+    assert sorted(index for _, index in first) == list(range(50))
+    assert [i for _, i in order((0, 1), 4)] != [i for _, i in first]
+    assert [i for _, i in order((0, 2), 3)] != [i for _, i in first]
+    assert order(None, 0) == [(0, i) for i in range(50)]
+
+
+def test_augmentation_belongs_to_seed_fold_epoch_and_slice_and_leaves_the_global_state_alone(png_paths):
+    np.random.seed(11)
+    torch.manual_seed(11)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    images = images_of(png_paths, augment=augmentation(STRONG), seed=(0, 1))
+    image, _ = images[(2, 5)]
+    _ = images[(2, 6)], images[(3, 5)]
+    assert torch.equal(images[(2, 5)][0], image)
+    assert torch.equal(images_of(png_paths[5:], augment=augmentation(STRONG), seed=(0, 1))[(2, 0)][0], image)
+    assert not torch.equal(images[(3, 5)][0], image)
+    assert not torch.equal(images_of(png_paths, augment=augmentation(STRONG), seed=(0, 2))[(2, 5)][0], image)
+    assert np.array_equal(np.random.get_state()[1], before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+@pytest.mark.parametrize(
+    ("train", "moves"),
+    [
+        (Train(flip=1.0), lambda image: image[:, ::-1]),
+        (Train(), lambda image: image),
+    ],
+)
+def test_augmentations_that_can_be_checked_by_eye(train, moves, png_paths):
+    image = read_png(Path(png_paths[0]))
+    augmented, _ = images_of(png_paths, augment=augmentation(train))[(0, 0)]
+    np.testing.assert_array_equal(augmented.numpy().transpose(1, 2, 0), moves(image))
+
+
+def test_images_travel_as_bytes_and_outside_training_as_they_are(png_paths, labels):
+    loader = slice_loader(images_of(png_paths, labels), batch=8, workers=0, shuffle=False)
+    batches = list(loader)
+    assert [len(images) for images, _ in batches] == [8, 8, 5]
+    assert batches[0][0].dtype == torch.uint8
+    np.testing.assert_array_equal(torch.cat([y for _, y in batches]).numpy(), labels)
+    for path, image in zip(png_paths, torch.cat([x for x, _ in batches]), strict=True):
+        np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), read_png(Path(path)))
+
+
+def test_workers_change_nothing(png_paths, labels):
+    def batches(workers):
+        images = images_of(png_paths, labels, augmentation(STRONG))
+        loader = slice_loader(images, 8, workers, shuffle=True)
+        loader.sampler.set_epoch(1)
+        return [torch.cat([x.flatten().float(), y.flatten()]) for x, y in loader]
+
+    here, elsewhere = batches(0), batches(2)
+    assert len(here) == 2  # 21 slices, the last batch of 5 is dropped
+    for one, other in zip(here, elsewhere, strict=True):
+        assert torch.equal(one, other)
+
+
+def train_slices(paths, labels, folder, epochs, job=None, force=False):
+    torch.manual_seed(0)
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    module = SliceModule(network, [1e-3, 1e-4], [1.0] * 6, (0, 0))
+    train = slice_loader(images_of(paths, labels, augmentation(STRONG)), 8, 0, shuffle=True)
+    validation = slice_loader(images_of(paths, labels), 8, 0, shuffle=False)
+    outcome = fit(module, train, validation, epochs, folder, job or {"a": 1}, force)
+    return network.state_dict(), outcome
+
+
+def test_a_resumed_training_ends_with_the_same_weights_as_an_uninterrupted_one(png_paths, labels, tmp_path):
+    whole, _ = train_slices(png_paths, labels, tmp_path / "whole", 3)
+    train_slices(png_paths, labels, tmp_path / "cut", 1)
+    resumed, outcome = train_slices(png_paths, labels, tmp_path / "cut", 3)
+    assert outcome["resumed"]
+    assert outcome["epochs"] == 3
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+def test_dropout_too_goes_on_as_if_it_had_not_been_cut_off(tmp_path):
+    rng = np.random.default_rng(0)
+    data = Scans(rng.normal(size=(40, 4)), rng.random((40, 6)), rng.integers(0, 2, (40, 6)), np.array([0, 9, 25, 40]))
+
+    def train(folder, epochs):
+        torch.manual_seed(5)
+        network = ScanBiLSTM(4, 6, 2, 0.5, True)
+        module = ScanModule(network, [1e-2], [1.0] * 6, (3, 1))
+        fit(module, scan_loader(data, 1, (3, 1)), scan_loader(data, 2, None), epochs, folder, {"a": 1}, False)
+        return network.state_dict()
+
+    whole = train(tmp_path / "whole", 3)
+    train(tmp_path / "cut", 2)
+    resumed = train(tmp_path / "cut", 3)
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+@pytest.mark.parametrize(("job", "force"), [({"a": 2}, False), ({"a": 1}, True)])
+def test_another_job_or_force_begins_anew(job, force, png_paths, labels, tmp_path):
+    train_slices(png_paths, labels, tmp_path / "run", 1)
+    (tmp_path / "run" / "left.txt").write_text("of the first job")
+    _, outcome = train_slices(png_paths, labels, tmp_path / "run", 1, job, force)
+    assert not outcome["resumed"]
+    assert not (tmp_path / "run" / "left.txt").exists()
+
+
+def test_validation_shows_the_score_that_submissions_are_judged_by(png_paths, labels, tmp_path):
+    state, outcome = train_slices(png_paths, labels, tmp_path / "run", 1)
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    network.load_state_dict(state)
+    loader = slice_loader(images_of(png_paths), 5, 0, shuffle=False)
+    probabilities = np.concatenate([p for _, p in embed_slices(network, loader)])
+    assert probabilities.dtype == np.float64
+    assert outcome[VALIDATION_SCORE] == pytest.approx(weighted_log_loss(labels, probabilities), rel=1e-5)
+    logged = (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").read_text()
+    assert VALIDATION_SCORE in logged
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_embeddings_are_half_precision_and_finite_even_where_an_activation_runs_away(png_paths):
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    with torch.no_grad():
+        network.encoder.layer4[-1].bn2.bias.fill_(1e6)
+    embeddings, probabilities = next(embed_slices(network, slice_loader(images_of(png_paths), 4, 0, shuffle=False)))
+    assert embeddings.dtype == np.float16
+    assert embeddings.max() == np.finfo(np.float16).max
+    assert probabilities.shape == (4, 6)
+
+
+def test_scans_are_predicted_in_the_order_of_their_slices():
+    torch.manual_seed(0)
+    network = ScanBiLSTM(3, 4, 1, 0.0, True)
+    rng = np.random.default_rng(0)
+    features, chances, bounds = rng.normal(size=(12, 3)), rng.random((12, 6)), np.array([0, 5, 6, 12])
+    data = Scans(features, chances, np.zeros((12, 6)), bounds)
+    together = predict_scans(network, scan_loader(data, 3, None))
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        part = Scans(features[start:stop], chances[start:stop], np.zeros((12, 6)), np.array([0, stop - start]))
+        np.testing.assert_allclose(predict_scans(network, scan_loader(part, 1, None)), together[start:stop], atol=1e-6)

@@ -1,0 +1,185 @@
+"""Networks: pinned parameter counts, shapes by hand, packing that changes nothing, weights that fit or say why not."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.config import UserError, recipe, recipe_names, variant
+from pipeline.nets.build import build_sequence, build_slice_classifier, parameter_count
+from pipeline.nets.scan_bilstm import ScanBiLSTM
+from pipeline.nets.weights import load_encoder
+
+PARAMETERS = {
+    # ResNeXt-101 32x8d without its ImageNet layer, and 2048 x 6 + 6 of ours; the paper: about 88 million with it.
+    "burduja2020": (86_742_336 + 12_294, 3_928_064 + (512 + 6) * 6 + 6),
+    "quickstart": (8_032_632 + 12_294, 3_928_064 + (512 + 6) * 6 + 6),
+    # ResNet-10-T has 512 features; an LSTM of 8 cells a direction: 2 directions x 4 gates x 8 x (12 + 8 + 2).
+    "tiny": (4_922_488 + 512 * 6 + 6, 2 * 4 * 8 * (12 + 8 + 2) + (16 + 6) * 6 + 6),
+}
+
+
+def test_no_recipe_escapes_the_list_of_parameter_counts():
+    assert sorted(PARAMETERS) == recipe_names()
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+def test_parameter_counts(name):
+    settings = recipe(name).settings
+    cnn = build_slice_classifier(settings, pretrained=False)
+    sequence = build_sequence(settings, settings.reduce.count)
+    assert (parameter_count(cnn), parameter_count(sequence)) == PARAMETERS[name]
+
+
+def test_burduja2020_at_full_size_embeds_eight_slices_on_the_cpu():
+    settings = recipe("burduja2020").settings
+    torch.manual_seed(0)
+    network = build_slice_classifier(settings, pretrained=False).eval()
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (8, 3, 256, 256), dtype=np.uint8))
+    with torch.inference_mode():
+        embeddings, logits = network(images)
+        alone, _ = network(images[3:4])
+    assert embeddings.shape == (8, 2048)
+    assert logits.shape == (8, 6)
+    assert torch.isfinite(embeddings).all()
+    assert embeddings.std() > 0
+    torch.testing.assert_close(embeddings[3:4], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_normalised_per_channel_where_the_network_runs():
+    settings = variant(recipe("tiny").settings, **{"train.mean": (0.1, 0.2, 0.4), "train.std": (0.5, 0.25, 0.2)})
+    network = build_slice_classifier(settings, pretrained=False).eval()
+    seen = []
+    network.encoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    image = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    with torch.inference_mode():
+        network(image)
+    # (0/255 - .1)/.5, (51/255 - .2)/.25, (255/255 - .4)/.2
+    np.testing.assert_allclose(seen[0][0, :, 5, 7].numpy(), [-0.2, 0.0, 3.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("layers", "probabilities"), [(1, False), (3, True)])
+def test_many_scans_at_once_give_what_one_at_a_time_gives(layers, probabilities):
+    torch.manual_seed(1)
+    network = ScanBiLSTM(11, 9, layers, 0.3, probabilities).eval()
+    lengths = (1, 40, 7, 40, 23)
+    features = [torch.randn(length, 11) for length in lengths]
+    chances = [torch.rand(length, 6) for length in lengths]
+    with torch.inference_mode():
+        together = network(features, chances)
+        alone = torch.cat([network([f], [c]) for f, c in zip(features, chances, strict=True)])
+    assert together.shape == (sum(lengths), 6)
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_context_reaches_a_slice_from_both_sides_and_only_inside_its_scan():
+    torch.manual_seed(2)
+    network = ScanBiLSTM(4, 5, 1, 0.0, False).eval()
+    scans = [torch.randn(6, 4), torch.randn(5, 4)]
+    chances = [torch.zeros(6, 6), torch.zeros(5, 6)]
+    with torch.inference_mode():
+        before = network(scans, chances)
+        for changed in (0, 5):
+            other = [scans[0].clone(), scans[1]]
+            other[0][changed] += 1
+            moved = (network(other, chances) - before).abs().amax(dim=1) > 0
+            assert moved[:6].all()
+            assert not moved[6:].any()
+
+
+def test_the_cnns_probabilities_reach_the_classifier_only_where_asked_for():
+    torch.manual_seed(3)
+    features, zeros, ones = [torch.randn(3, 4)], [torch.zeros(3, 6)], [torch.ones(3, 6)]
+    with_them, without = ScanBiLSTM(4, 5, 1, 0.0, True).eval(), ScanBiLSTM(4, 5, 1, 0.0, False).eval()
+    with torch.inference_mode():
+        expected = with_them.head.weight[:, 10:].sum(dim=1).expand(3, 6)
+        torch.testing.assert_close(with_them(features, ones) - with_them(features, zeros), expected)
+        torch.testing.assert_close(without(features, ones), without(features, zeros))
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder():
+    torch.manual_seed(4)
+    return build_slice_classifier(recipe("tiny").settings, pretrained=False).encoder
+
+
+@pytest.fixture
+def fresh_encoder():
+    torch.manual_seed(5)
+    return build_slice_classifier(recipe("tiny").settings, pretrained=False).encoder
+
+
+@pytest.mark.parametrize("form", ["safetensors with a foreign head", "lightning checkpoint", "bare checkpoint"])
+def test_weights_are_found_in_every_usual_form(form, tmp_path, tiny_encoder, fresh_encoder):
+    state = dict(tiny_encoder.state_dict())
+    if form == "safetensors with a foreign head":
+        path = tmp_path / "model.safetensors"
+        save_file({**state, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, path)
+    elif form == "lightning checkpoint":
+        path = tmp_path / "last.ckpt"
+        torch.save({"epoch": 1, "state_dict": {f"network.encoder.{k}": v for k, v in state.items()}}, path)
+    else:
+        path = tmp_path / "model.pth"
+        torch.save({f"module.{k}": v for k, v in state.items()}, path)
+    load_encoder(fresh_encoder, "resnet10t", str(path))
+    for name, tensor in tiny_encoder.state_dict().items():
+        assert torch.equal(fresh_encoder.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda s: s.pop("layer1.0.conv1.weight"), r"they lack layer1.0.conv1.weight; are they of another encoder"),
+        (lambda s: s.update({"layer9.weight": torch.zeros(1)}), r"they have unknown layer9.weight"),
+        (lambda s: s.update({"layer1.0.conv1.weight": torch.zeros(2)}), r"another shape for layer1.0.conv1.weight"),
+    ],
+)
+def test_weights_that_do_not_fit_say_where(damage, message, tmp_path, tiny_encoder, fresh_encoder):
+    state = dict(tiny_encoder.state_dict())
+    damage(state)
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=message):
+        load_encoder(fresh_encoder, "resnet10t", str(tmp_path / "model.safetensors"))
+
+
+def test_missing_and_broken_weight_files_are_mistakes_of_the_user(tmp_path, fresh_encoder):
+    with pytest.raises(UserError, match="no such file; give a safetensors file or checkpoint, hub, or none"):
+        load_encoder(fresh_encoder, "resnet10t", str(tmp_path / "absent.safetensors"))
+    for name in ("broken.safetensors", "broken.pth"):
+        (tmp_path / name).write_bytes(b"not weights")
+        with pytest.raises(UserError, match="not a readable safetensors file or checkpoint"):
+            load_encoder(fresh_encoder, "resnet10t", str(tmp_path / name))
+
+
+def test_a_checkpoint_that_holds_code_is_not_run(tmp_path, fresh_encoder):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"state_dict": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(UserError, match="not a readable"):
+        load_encoder(fresh_encoder, "resnet10t", str(tmp_path / "trap.pth"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_hub_without_a_network_says_which_file_to_fetch_and_how_to_pass_it(fresh_encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    name = "resnext101_32x8d.fb_wsl_ig1b_ft_in1k"
+    message = rf"fetch model.safetensors from https://huggingface.co/timm/{name} and pass it: SET=train.weights="
+    with pytest.raises(UserError, match=message):
+        load_encoder(fresh_encoder, name, "hub")
+    with pytest.raises(UserError, match="timm has no pre-trained weights for resnet_tall; pass a path, or none"):
+        load_encoder(fresh_encoder, "resnet_tall", "hub")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("resnet14tt", "timm has no such model; similar: resnet14t"),
+        ("resnet10t.tag", "timm has no weights of that name; it has resnet10t.c3_in1k"),
+    ],
+)
+def test_an_unknown_encoder_brings_similar_names(encoder, message):
+    with pytest.raises(UserError, match=message):
+        build_slice_classifier(variant(recipe("tiny").settings, **{"train.encoder": encoder}), pretrained=False)
