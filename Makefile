@@ -34,6 +34,7 @@ comma  := ,
 FOLDS_OF_RUN  := $(subst $(comma), ,$(FOLD_LIST))
 FOLDS_AT_HAND := $(or $(FOLD),$(FOLDS_OF_RUN))
 ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
+INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
 
 .PHONY: submission test .venv help clean status leaderboard FORCED \
   phantom index split window train embed reduce sequence predict score submit
@@ -49,11 +50,16 @@ test: $(VENV)
 # ------------------------------------------------------------------- the graph: what each stage reads, what it leaves
 
 ifeq ($(DATASET),phantom)
-$(LABELS) $(SAMPLE) &: $(PHANTOM_SETTINGS) | $(VENV)
+RAW := $(LABELS)
+$(LABELS): $(PHANTOM_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,phantom)
+else
+RAW := $(LABELS) $(SAMPLE)
+$(RAW):
+	@echo "error: $@ is missing: put the data set, or a symbolic link to it, at data/$(DATASET)/raw" >&2; exit 2
 endif
 
-$(SLICES) $(REJECTED) &: $(LABELS) $(SAMPLE) $(INDEX_SETTINGS) | $(VENV)
+$(SLICES): $(RAW) $(INDEX_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,index)
 
 $(FOLDS_TABLE): $(SLICES) $(SPLIT_SETTINGS) | $(VENV)
@@ -87,12 +93,15 @@ $(OOF_SCORE): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SCORE_SETTINGS) | $(VENV)
 submissions/leaderboard.csv: $(FOLDS_OF_RUN:%=$(FOLD_SCORE)) $(OOF_SCORE) | $(VENV)
 	$(call RUN_STAGE,leaderboard)
 
-$(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SAMPLE) $(SUBMIT_SETTINGS) | $(VENV)
+$(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(RAW) $(SUBMIT_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,submit)
 
 $(PHANTOM_SETTINGS) $(INDEX_SETTINGS) $(SPLIT_SETTINGS) $(WINDOW_SETTINGS) $(TRAIN_SETTINGS) $(EMBED_SETTINGS) \
   $(REDUCE_SETTINGS) $(SEQUENCE_SETTINGS) $(PREDICT_SETTINGS) $(SCORE_SETTINGS) $(SUBMIT_SETTINGS):
 	@$(BARE_PYTHON) -B -m pipeline settings --file $@ $(ARGUMENTS)
+
+# An artefact whose companion (a record, a table of rejected files, ...) was deleted is made again.
+$(INCOMPLETE): FORCED
 
 .venv/installed: requirements.txt
 	$(BARE_PYTHON) -m venv .venv

@@ -209,6 +209,29 @@ def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom
     return {"stage": stage, section: section_settings(run.settings, section), "reads": reads}
 
 
+def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
+    """Return the files that each artefact's stage leaves beside it; Make itself follows the artefact alone."""
+    beside = {
+        paths.labels: [paths.sample_submission, paths.truth] if paths.dataset == "phantom" else [],
+        paths.slices: [paths.rejected, record_of(paths.slices)],
+        paths.folds: [record_of(paths.folds)],
+        paths.images: [paths.images_rejected, record_of(paths.images)],
+        paths.score("oof"): [paths.score("test")] if paths.truth.exists() else [],
+        paths.submission: [record_of(paths.submission)],
+    }
+    for fold in folds:
+        for artefact in (paths.cnn(fold), paths.embeddings(fold), paths.sequence(fold), paths.predictions(fold)):
+            beside[artefact] = [record_of(artefact)]
+        beside[paths.reduced(fold)] = [paths.reducer(fold), record_of(paths.reduced(fold))]
+    return beside
+
+
+def incomplete(paths: Paths, folds: tuple[int, ...]) -> list[Path]:
+    """Return the artefacts that are there while one of their companions is not."""
+    beside = companions(paths, folds).items()
+    return [path for path, others in beside if path.exists() and not all(other.exists() for other in others)]
+
+
 def settings_files(
     paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings
 ) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -239,7 +262,6 @@ def make_variables(paths: Paths, folds: tuple[int, ...], phantom: PhantomSetting
         "LABELS": paths.labels,
         "SAMPLE": paths.sample_submission,
         "SLICES": paths.slices,
-        "REJECTED": paths.rejected,
         "FOLDS_TABLE": paths.folds,
         "IMAGES": paths.images,
         "CNN": paths.cnn(any_fold),
@@ -253,6 +275,7 @@ def make_variables(paths: Paths, folds: tuple[int, ...], phantom: PhantomSetting
         "CSV": paths.submission,
         "FOLD_LIST": ",".join(map(str, folds)),
     }
+    variables["INCOMPLETE"] = ",".join(map(str, incomplete(paths, folds)))
     for stage, (path, _contents) in settings_files(paths, folds, phantom).items():
         variables[f"{stage.upper()}_SETTINGS"] = path
     return {name: str(value) for name, value in variables.items()}

@@ -67,7 +67,7 @@ def divide(patients: pd.DataFrame, shares: tuple[float, ...], seed: int) -> np.n
 def _shares_of_totals(patients: pd.DataFrame) -> np.ndarray:
     """Return the share of each total that each patient brings, (patients, quantities), of totals that are not 0."""
     carriers = {f"patients_{label}": patients[f"slices_{label}"] > 0 for label in LABELS}
-    quantities = patients.assign(patients=1).to_numpy(np.float64)
+    quantities = patients.assign(patients=1, **carriers).to_numpy(np.float64)
     totals = quantities.sum(axis=0)
     return quantities[:, totals > 0] / totals[totals > 0]
 

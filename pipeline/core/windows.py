@@ -26,7 +26,9 @@ def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: i
     lows = np.array([centre - width / 2 for centre, width in windows], dtype=np.float32)
     gains = np.array([GREY_MAX / width for _, width in windows], dtype=np.float32)
     image = np.empty((size, size, len(windows)), dtype=np.uint8)
-    _window_and_resize(np.ascontiguousarray(hu), lows, gains, *_taps(hu.shape[0], size), *_taps(hu.shape[1], size), image)
+    _window_and_resize(
+        np.ascontiguousarray(hu), lows, gains, *_taps(hu.shape[0], size), *_taps(hu.shape[1], size), image
+    )
     return image
 
 

@@ -130,9 +130,7 @@ def _compare_with_labels(path: Path, labels: pd.DataFrame, files: pd.DataFrame) 
     if not has_file.any():
         raise UserError(f"{path} does not match: none of its slices has a file in {FOLDERS['train']}/")
     if not has_file.all():
-        log.warning(
-            "%s: %d labelled slices have no file: %s", path, (~has_file).sum(), _some(labels.index[~has_file])
-        )
+        log.warning("%s: %d labelled slices have no file: %s", path, (~has_file).sum(), _some(labels.index[~has_file]))
 
 
 def _list_folder(raw: Path, split: str) -> pd.DataFrame:

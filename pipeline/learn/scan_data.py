@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.learn.slice_data import EpochSampler
+from pipeline.learn.sampler import EpochSampler
 
 ScanBatch = tuple[list[Tensor], list[Tensor], list[Tensor]]
 """Features (slices, features), probabilities (slices, 6) and labels (slices, 6), one tensor a scan."""

@@ -2,16 +2,17 @@
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.config import Train
+from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
@@ -80,28 +81,6 @@ def read_png(path: Path) -> np.ndarray:
     if image is None:
         raise OSError(f"{path}: a cached image cannot be decoded; redo it with `make window FORCE=1`")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-class EpochSampler(Sampler):
-    """Yields (epoch, index), shuffled by (seed, epoch) or in order; Lightning tells it the epoch."""
-
-    def __init__(self, length: int, seed: tuple[int, ...] | None = None) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch whose order comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
-        if self.seed is not None:
-            np.random.default_rng(seed_of(*self.seed, self.epoch)).shuffle(order)
-        return ((self.epoch, int(index)) for index in order)
 
 
 def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -> DataLoader:

@@ -77,7 +77,7 @@ NAN3 = (math.nan,) * 3
 
 
 class Header(NamedTuple):
-    """What a file's header says of its slice; with a reason, the slice cannot be used and fields may be empty or NaN."""
+    """What a file's header says of its slice; with a reason it cannot be used, and fields may be empty or NaN."""
 
     reason: str = ""
     """Empty for a usable slice, else one of schema.REASONS."""
@@ -156,7 +156,7 @@ def _decode_compressed(data: bytes, rows: int, columns: int) -> np.ndarray:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep pydicom from complaining about each file of an archive whose UIDs are `ID_...`; faults are ours to report."""
+    """Keep pydicom from complaining about every file of an archive whose UIDs are `ID_...`; faults are ours to tell."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

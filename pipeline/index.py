@@ -1,0 +1,170 @@
+"""Stage `index`: which slices there are, where each lies in its scan, and which files are left out and why."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import LABELS, UserError
+from pipeline.core.acquisitions import order_series
+from pipeline.core.geometry import common_normal, slice_normals
+from pipeline.datasets import reader
+from pipeline.datasets.listing import Listing
+from pipeline.plan import Job, record_of, stage_settings
+from pipeline.schema import REJECTED, SLICES
+from pipeline.shell.dicom import Header, read_header
+from pipeline.shell.parallel import parallel_map
+from pipeline.shell.provenance import Provenance
+from pipeline.shell.tables import write_table
+
+log = logging.getLogger(__name__)
+
+FRAME_ROWS = 50_000
+"""Headers gathered as Python objects before they become columns: bounds the memory of a million headers."""
+
+SIGNATURE = ("rows", "columns", "row_mm", "column_mm", "thickness_mm", "bits", "signed", "slope", "intercept", "x", "y")
+"""What one acquisition's slices share; x and y are the first pixel's place, rounded to 0.1 mm."""
+
+SHOWN = 5
+
+
+def main(job: Job) -> None:
+    """Read all headers, join the labels, order each scan; write REJECTED, the record, and SLICES last."""
+    paths = job.paths
+    listing = reader(paths.reader)(paths.raw)
+    settings = stage_settings(paths, "index", job.folds, job.phantom)
+    inputs = [path for path in (paths.labels, paths.sample_submission) if path.exists()]
+    provenance = Provenance("index", settings, inputs, job.threads)
+
+    headers = parallel_map(read_header, listing.files["path"].tolist(), job.n_jobs, "headers")
+    slices, rejected = index_slices(listing, to_frame(headers))
+    counts = summary(slices, rejected)
+    check_rejected(rejected, len(slices) + len(rejected), job.max_rejected)
+    if not (slices["split"] == "train").any():
+        raise UserError(f"{paths.raw}: no training slice can be used; the first: {first_of(rejected)}")
+
+    write_table(paths.rejected, REJECTED, rejected, provenance.facts)
+    provenance.write_record(record_of(paths.slices), counts=counts)
+    write_table(paths.slices, SLICES, slices, provenance.facts)
+    log.info("%s: %s", paths.slices, ", ".join(f"{n} {what}" for what, n in counts.items()))
+
+
+def to_frame(headers: Iterable[Header]) -> pd.DataFrame:
+    """Return headers as a frame, one row each; position_mm and orientation as x, y, z and o0 to o5."""
+    return pd.concat(list(_frames(headers)), ignore_index=True)
+
+
+def _frames(headers: Iterable[Header]) -> Iterator[pd.DataFrame]:
+    batch: list[Header] = []
+    for header in headers:
+        batch.append(header)
+        if len(batch) == FRAME_ROWS:
+            yield _frame(batch)
+            batch = []
+    yield _frame(batch)
+
+
+def _frame(batch: list[Header]) -> pd.DataFrame:
+    frame = pd.DataFrame.from_records(batch, columns=Header._fields, exclude=["position_mm", "orientation"])
+    places = np.array([h.position_mm + h.orientation for h in batch], dtype=np.float64).reshape(len(batch), 9)
+    return frame.join(pd.DataFrame(places, columns=["x", "y", "z", *(f"o{k}" for k in range(6))]))
+
+
+def index_slices(listing: Listing, headers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return SLICES and REJECTED of a listing and its files' headers, in the listing's order."""
+    files = listing.files.join(headers)
+    is_usable = files["reason"] == ""
+    usable = files[is_usable].sort_values(["series_id", "slice_id"], ignore_index=True)
+    slices = _order_scans(usable)
+    unusable = files[~is_usable].copy()
+    unusable["z_mm"] = _z_of_rejected(unusable, usable)
+    unusable["scan_id"] = unusable["series_id"]
+    rejected = pd.concat([unusable, listing.left_out], ignore_index=True).reindex(columns=REJECTED.schema().names)
+    for column in ("scan_id", "patient_id"):
+        rejected[column] = rejected[column].replace("", None)
+    return slices, rejected.sort_values("path", ignore_index=True)
+
+
+def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:
+    """Return SLICES of usable files in order of series and slice id; rows in order of scan and position."""
+    slices = usable.copy()
+    places = usable[["x", "y", "z"]].to_numpy()
+    orientation = usable[[f"o{k}" for k in range(6)]].to_numpy()
+    signature = usable[list(SIGNATURE)].round({"x": 1, "y": 1}).fillna({"thickness_mm": -1}).to_numpy().tolist()
+    series, first = np.unique(usable["series_id"].to_numpy(dtype=object), return_index=True)
+    taken = set(series)
+    ordered = []
+    scan_ids = np.empty(len(usable), dtype=object)
+    for name, start, end in zip(series, first, np.append(first[1:], len(usable)), strict=True):
+        rows = slice(start, end)
+        order = order_series(usable["slice_id"].array[rows].tolist(), places[rows], orientation[rows], signature[rows])
+        ordered.append(order)
+        names = _scan_names(name, int(order.run.max()) + 1, taken)
+        scan_ids[rows] = [names[run] for run in order.run]
+    slices["scan_id"] = scan_ids
+    slices["orientation"] = list(orientation)
+    for column in ("position", "z_mm", "spacing_mm", "tilt_deg"):
+        slices[column] = np.concatenate([getattr(o, column) for o in ordered]) if ordered else []
+    return slices.sort_values(["scan_id", "position"], ignore_index=True)
+
+
+def _scan_names(series_id: str, runs: int, taken: set[str]) -> list[str]:
+    """Return a name for each acquisition of a series: its UID, then the UID with .2, .3, ... that no series has."""
+    names, number = [series_id], 2
+    while len(names) < runs:
+        name = f"{series_id}.{number}"
+        if name not in taken:
+            names.append(name)
+        number += 1
+    return names
+
+
+def _z_of_rejected(unusable: pd.DataFrame, usable: pd.DataFrame) -> np.ndarray:
+    """Return z_mm along the normal of the slice's series, or along its own; NaN where its place is not known.
+
+    The rejected slice is to be filled from its neighbours, so it must be measured along the same line as they are.
+    """
+    axes = [f"o{k}" for k in range(6)]
+    by_series = {
+        name: common_normal(slice_normals(group[axes].to_numpy()))
+        for name, group in usable[usable["series_id"].isin(unusable["series_id"])].groupby("series_id")
+    }
+    z_mm = np.full(len(unusable), np.nan)
+    places, orientation = unusable[["x", "y", "z"]].to_numpy(), unusable[axes].to_numpy()
+    for i, name in enumerate(unusable["series_id"]):
+        if name in by_series:
+            z_mm[i] = places[i] @ by_series[name]
+        elif np.isfinite(orientation[i]).all():
+            z_mm[i] = places[i] @ slice_normals(orientation[i : i + 1])[0]
+    return z_mm
+
+
+def summary(slices: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, int]:
+    """Return counts of slices, scans, patients, positives and rejected files by reason."""
+    counts = {
+        "train slices": int((slices["split"] == "train").sum()),
+        "test slices": int((slices["split"] == "test").sum()),
+        "scans": int(slices["scan_id"].nunique()),
+        "patients": int(slices["patient_id"].nunique()),
+        "positive slices": int((slices[LABELS[-1]] == 1).sum()),
+        "rejected": len(rejected),
+    }
+    return counts | {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
+
+
+def check_rejected(rejected: pd.DataFrame, files: int, max_rejected: float) -> None:
+    """Raise UserError where the share of rejected files is above `max_rejected`."""
+    if len(rejected) > max_rejected * files:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(rejected["reason"]).most_common())
+        raise UserError(
+            f"{len(rejected)} of {files} files are rejected, more than MAX_REJECTED={max_rejected:g}: {reasons}; "
+            f"the first: {first_of(rejected)}"
+        )
+
+
+def first_of(rejected: pd.DataFrame) -> str:
+    """Return the paths and reasons of the first few rejected files."""
+    rows = rejected.head(SHOWN)[["path", "reason", "detail"]].itertuples(index=False)
+    return "; ".join(f"{path} ({reason}{': ' if detail else ''}{detail})" for path, reason, detail in rows)

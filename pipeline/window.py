@@ -1,0 +1,195 @@
+"""Stage `window`: each slice's cached image, in Hounsfield units through the view's windows, resized, as PNG."""
+
+import logging
+import os
+import zlib
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.config import UserError, View
+from pipeline.core.hounsfield import to_hu
+from pipeline.core.windows import window_image
+from pipeline.plan import Job, record_of, require, stage_settings
+from pipeline.schema import IMAGES, REJECTED
+from pipeline.shell.atomic import remove_leftovers
+from pipeline.shell.dicom import BROKEN_DICOM, decode_pixels
+from pipeline.shell.parallel import parallel_map
+from pipeline.shell.png import write_png
+from pipeline.shell.provenance import Provenance
+from pipeline.shell.tables import read_table, write_table
+
+log = logging.getLogger(__name__)
+
+SLICE_COLUMNS = ("path", "bytes", "rows", "columns", "bits", "signed", "slope", "intercept")
+PNG_CHANNELS = (1, 3)
+SHOWN = 5
+
+
+class Source(NamedTuple):
+    """A slice's file, how to read it, and the image to make of it."""
+
+    path: str
+    bytes: int
+    rows: int
+    columns: int
+    bits: int
+    signed: bool
+    slope: float
+    intercept: float
+    png: str
+    made_of: str
+    """CRC-32 of the file that the present image was made of, 8 hex digits; empty where that is not known."""
+
+
+class Made(NamedTuple):
+    """What became of a slice: the CRC-32 of its file, or a reason and detail why there is no image."""
+
+    crc: str = ""
+    is_new: bool = False
+    reason: str = ""
+    detail: str = ""
+
+
+def main(job: Job) -> None:
+    """Write one PNG a slice, keeping those that are done; then what could not be decoded, the record, and IMAGES last.
+
+    Slices that no image can be made of are rejected, and REJECTED's rows of this stage stand beside the images.
+    """
+    paths = job.paths
+    view = job.run.settings.view
+    if len(view.windows) not in PNG_CHANNELS:
+        raise UserError(f"setting view.windows: {len(view.windows)} windows; a PNG holds one or three channels")
+    require(paths.slices, "index")
+    settings = stage_settings(paths, "window", job.folds, job.phantom)
+    provenance = Provenance("window", settings, [paths.slices], job.threads)
+    slices = read_table(paths.slices)
+    files = len(slices) + len(read_table(require(paths.rejected, "index"), ["path"]))
+
+    leftovers = sum(remove_leftovers(folder) for folder in _scan_folders(paths.png))
+    sources = _sources(slices, paths.png, paths.images)
+    # Compiled once here; the processes then find the code in numba's cache.
+    window_image(np.zeros((1, 1), dtype=np.int16), view.windows, view.size)
+    make = partial(make_image, view=view, force=job.force)
+    made = pd.DataFrame(parallel_map(make, sources, job.n_jobs, "slices"), columns=Made._fields)
+
+    is_made = (made["reason"] == "").to_numpy()
+    images = _images(slices[is_made], made[is_made], paths.png, view_digest=paths.view.rpartition("-")[2])
+    rejected = _rejected(slices[~is_made], made[~is_made])
+    _check_rejected(rejected, files, len(rejected) + files - len(slices), job.max_rejected)
+    orphans = _remove_orphans(paths.png, set(images["path"]))
+
+    counts = {"images": len(images), "new": int(made["is_new"].sum()), "rejected": len(rejected)}
+    counts |= {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
+    write_table(paths.images_rejected, REJECTED, rejected, provenance.facts)
+    provenance.write_record(record_of(paths.images), counts=counts)
+    write_table(paths.images, IMAGES, images, provenance.facts)
+    log.info("%s: %s", paths.images, ", ".join(f"{n} {what}" for what, n in counts.items()))
+    if leftovers or orphans:
+        log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)
+
+
+def make_image(source: Source, view: View, force: bool) -> Made:
+    """Write the image of one slice, unless it is done: it exists and its source did not change since."""
+    try:
+        done = not force and _is_done(source)
+        if done and source.made_of:
+            return Made(source.made_of)
+        data = Path(source.path).read_bytes()
+    except OSError as error:
+        return Made(reason="unreadable", detail=f"{type(error).__name__}: {error.strerror}")
+    crc = f"{zlib.crc32(data):08x}"
+    if done:
+        return Made(crc)
+    if len(data) != source.bytes:
+        return Made(reason="unreadable", detail=f"has {len(data)} bytes, had {source.bytes} when indexed")
+    try:
+        stored = decode_pixels(data)
+        if stored.shape != (source.rows, source.columns):
+            raise ValueError(f"{stored.shape} pixels, expected {source.rows} x {source.columns}")
+    except BROKEN_DICOM as error:
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        return Made(reason="undecodable pixel data", detail=detail)
+    hu = to_hu(stored, source.slope, source.intercept, source.bits, source.signed)
+    write_png(Path(source.png), window_image(hu, view.windows, view.size))
+    return Made(crc, is_new=True)
+
+
+def _is_done(source: Source) -> bool:
+    """Return whether the image is there, and its source has the size it had and did not change since."""
+    status = os.stat(source.path)
+    try:
+        made_ns = os.stat(source.png).st_mtime_ns
+    except FileNotFoundError:
+        return False
+    return status.st_mtime_ns <= made_ns and status.st_size == source.bytes
+
+
+def _sources(slices: pd.DataFrame, png: Path, images: Path) -> list[Source]:
+    """Return a source for each row of SLICES; what an image was made of is known from the last IMAGES."""
+    made_of: dict[tuple[str, int], str] = {}
+    if images.exists():
+        last = read_table(images)
+        crcs = last["digest"].str.rpartition("-")[2]
+        made_of = dict(zip(zip(last["path"], last["source_bytes"], strict=True), crcs, strict=True))
+    targets = _png_paths(slices, png)
+    columns = [slices[column].tolist() for column in SLICE_COLUMNS]
+    return [
+        Source(*values, target, made_of.get((target, size), ""))
+        for *values, target, size in zip(*columns, targets, slices["bytes"].tolist(), strict=True)
+    ]
+
+
+def _png_paths(slices: pd.DataFrame, png: Path) -> list[str]:
+    folder = png.as_posix()
+    return [
+        f"{folder}/{scan}/{slice_id}.png" for scan, slice_id in zip(slices["scan_id"], slices["slice_id"], strict=True)
+    ]
+
+
+def _images(slices: pd.DataFrame, made: pd.DataFrame, png: Path, view_digest: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "slice_id": slices["slice_id"].to_numpy(),
+            "path": _png_paths(slices, png),
+            "source_bytes": slices["bytes"].to_numpy(),
+            "digest": [f"{view_digest}-{crc}" for crc in made["crc"]],
+        }
+    )
+
+
+def _rejected(slices: pd.DataFrame, made: pd.DataFrame) -> pd.DataFrame:
+    known = slices.reindex(columns=["path", "slice_id", "scan_id", "patient_id", "z_mm", "split"])
+    return known.assign(reason=made["reason"].to_numpy(), detail=made["detail"].to_numpy())
+
+
+def _check_rejected(rejected: pd.DataFrame, files: int, all_rejected: int, max_rejected: float) -> None:
+    if len(rejected) and all_rejected > max_rejected * files:
+        rows = rejected.head(SHOWN)[["path", "detail"]].itertuples(index=False)
+        first = "; ".join(f"{path} ({detail})" for path, detail in rows)
+        raise UserError(
+            f"{all_rejected} of {files} files are rejected, {len(rejected)} of them by `window`, more than "
+            f"MAX_REJECTED={max_rejected:g}; the first: {first}"
+        )
+
+
+def _scan_folders(png: Path) -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(png) if entry.is_dir()] if png.is_dir() else []
+
+
+def _remove_orphans(png: Path, wanted: set[str]) -> int:
+    """Remove images that no row of IMAGES names, and folders left empty; return how many images."""
+    removed = 0
+    for folder in _scan_folders(png):
+        names = os.listdir(folder)
+        orphans = [name for name in names if f"{folder.as_posix()}/{name}" not in wanted]
+        for name in orphans:
+            (folder / name).unlink()
+        removed += len(orphans)
+        if len(orphans) == len(names):
+            folder.rmdir()
+    return removed

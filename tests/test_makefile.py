@@ -1,0 +1,214 @@
+"""The Makefile's graph, seen through `make -n` on empty files: what is redone, and what is not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline import plan
+from pipeline.__main__ import STAGES
+from pipeline.config import make_run, recipe_folds
+
+STAGE_ORDER = list(STAGES)[:-1]
+"""Every stage in the graph's order; `status` only looks."""
+
+
+@pytest.fixture
+def clone(tmp_path, project_root) -> Path:
+    """A folder with the Makefile and the program, and no artefacts."""
+    shutil.copy(project_root / "Makefile", tmp_path)
+    shutil.copy(project_root / "requirements.txt", tmp_path)
+    (tmp_path / "pipeline").symlink_to(project_root / "pipeline")
+    return tmp_path
+
+
+def make(clone: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
+    command = ["make", f"BARE_PYTHON={sys.executable}", *arguments]
+    return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+
+
+def planned(clone: Path, *arguments: str) -> list[str]:
+    """Return the calls of stages that `make -n` announces, as `train 0`, in the graph's order."""
+    found = make(clone, "-n", f"PYTHON={sys.executable}", *arguments)
+    assert found.returncode == 0, found.stderr
+    calls = re.findall(r"-m pipeline (\w+) (?:.*?--fold (\d))?", found.stdout)
+    names = {f"{stage} {fold}".strip() for stage, fold in calls if stage in STAGE_ORDER}
+    return sorted(names, key=lambda name: (STAGE_ORDER.index(name.split()[0]), name))
+
+
+def finish(clone: Path, recipe: str = "quickstart", changes: dict | None = None, folds=None, start: int = 1000) -> int:
+    """Touch every artefact of a run in the graph's order, as if all stages had run; return the next free second."""
+    run = make_run(recipe, changes)
+    paths = plan.Paths("phantom", run, "rsna")
+    folds = folds or recipe_folds(recipe)
+    settings = plan.settings_files(paths, folds, plan.PhantomSettings())
+    artefacts = [path for path, _ in settings.values()]
+    artefacts += [paths.labels, paths.slices, paths.folds, paths.images]
+    for fold in folds:
+        artefacts += [paths.cnn(fold), paths.embeddings(fold), paths.reduced(fold), paths.sequence(fold)]
+        artefacts += [paths.predictions(fold), paths.score(fold)]
+    artefacts += [paths.score("oof"), paths.score("test"), paths.submission, Path("submissions/leaderboard.csv")]
+    artefacts += [other for others in plan.companions(paths, folds).values() for other in others]
+    for second, path in enumerate(artefacts, start):
+        (clone / path).parent.mkdir(parents=True, exist_ok=True)
+        if not (clone / path).exists():
+            (clone / path).touch()
+            os.utime(clone / path, (second, second))
+    return start + len(artefacts)
+
+
+ALL_OF_QUICKSTART = [
+    "phantom", "index", "split", "window", "train 0", "train 1", "embed 0", "embed 1", "reduce 0", "reduce 1",
+    "sequence 0", "sequence 1", "predict 0", "predict 1", "score", "score 0", "score 1", "submit", "leaderboard",
+]  # fmt: skip
+
+
+def test_everything_from_a_fresh_clone(clone):
+    assert planned(clone, "submission") == ALL_OF_QUICKSTART
+    assert planned(clone, "submission", "FOLDS=3") == [
+        "phantom", "index", "split", "window", "train 3", "embed 3", "reduce 3", "sequence 3", "predict 3",
+        "score", "score 3", "submit", "leaderboard",
+    ]  # fmt: skip
+
+
+def test_the_environment_is_made_first_unless_the_user_brings_one(clone):
+    assert "-m venv .venv" in make(clone, "-n", "submission").stdout
+    assert "-m venv .venv" in make(clone, "-n", "test").stdout
+    assert "-m venv .venv" in make(clone, "-n", ".venv").stdout
+    assert "-m venv" not in make(clone, "-n", "submission", f"PYTHON={sys.executable}").stdout
+
+
+def test_nothing_is_redone_when_all_is_there_and_make_says_so(clone):
+    finish(clone)
+    assert planned(clone, "submission") == []
+    assert "Nothing to be done for 'submission'" in make(clone, "submission", f"PYTHON={sys.executable}").stdout
+
+
+def test_looking_changes_no_file(clone):
+    finish(clone)
+    before = {path: path.stat().st_mtime_ns for path in clone.rglob("*") if "pipeline" not in path.parts}
+    planned(clone, "submission", "SET=sequence.hidden=8")
+    planned(clone, "train", "FORCE=1")
+    assert {path: path.stat().st_mtime_ns for path in clone.rglob("*") if "pipeline" not in path.parts} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "redone"),
+    [
+        ("sequence.hidden=8", ["sequence 0", "sequence 1", "predict 0", "predict 1"]),
+        ("reduce.count=8", ["reduce 0", "reduce 1", "sequence 0", "sequence 1", "predict 0", "predict 1"]),
+        ("predict.clip=0.01", ["predict 0", "predict 1"]),
+    ],
+)
+def test_a_variant_redoes_from_its_own_stage_on_and_reuses_its_parents_cnn(clone, change, redone):
+    finish(clone)
+    scores = ["score", "score 0", "score 1", "submit", "leaderboard"]
+    assert planned(clone, "submission", f"SET={change}") == [*redone, *scores]
+    assert planned(clone, "submission") == []
+
+
+def test_a_view_of_its_own_needs_its_own_images_and_all_behind_them(clone):
+    finish(clone)
+    found = planned(clone, "submission", "SET=view.size=64")
+    assert found == [name for name in ALL_OF_QUICKSTART if name not in ("phantom", "index", "split")]
+
+
+@pytest.mark.parametrize(
+    ("artefact", "redone"),
+    [
+        ("data/phantom/rejected.parquet", ALL_OF_QUICKSTART[1:]),
+        ("data/phantom/raw/stage_2_sample_submission.csv", ALL_OF_QUICKSTART),
+        ("features/phantom/quickstart/fold-1.reducer.npz",
+         ["reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("features/phantom/quickstart/fold-1.reduced.parquet",
+         ["reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("submissions/phantom/quickstart.csv", ["submit"]),
+    ],
+)  # fmt: skip
+def test_a_deleted_artefact_is_redone_with_what_lies_behind_it(clone, artefact, redone):
+    finish(clone)
+    (clone / artefact).unlink()
+    assert planned(clone, "submission") == redone
+
+
+@pytest.mark.parametrize(
+    ("goal", "redone"),
+    [
+        (("train", "FOLD=1"), ["train 1"]),
+        (("window",), ["window"]),
+        (("submit",), ["submit"]),
+        (("score",), ["score", "score 0", "score 1"]),
+    ],
+)
+def test_force_redoes_the_named_stage_alone(clone, goal, redone):
+    finish(clone)
+    assert planned(clone, *goal) == []
+    assert planned(clone, *goal, "FORCE=1") == redone
+
+
+def test_another_phantom_is_made_anew_with_all_behind_it(clone):
+    finish(clone)
+    assert planned(clone, "submission", "PHANTOM_SEED=1") == ALL_OF_QUICKSTART
+    assert planned(clone, "submission", "PHANTOM_SEED=0") == []
+
+
+def test_other_folds_are_scored_and_submitted_anew(clone):
+    finish(clone)
+    found = planned(clone, "submission", "FOLDS=0")
+    assert found == ["score", "score 0", "submit", "leaderboard"]
+
+
+def test_settings_files_are_written_by_the_bare_interpreter(clone):
+    name = plan.settings_files(plan.Paths("phantom", make_run("tiny"), "rsna"), (0, 1), plan.PhantomSettings())["train"]
+    found = make(clone, str(name[0]), "RECIPE=tiny", "PYTHON=/no/such/python")
+    assert found.returncode == 0, found.stderr
+    assert (clone / name[0]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("RECIPE=nope",), "error: RECIPE=nope: no such recipe; recipes are burduja2020, quickstart, tiny"),
+        (("SET=train.epoch=1",), "no field 'epoch' in train"),
+        (("FOLDS=0 7",), "FOLDS='0 7': give different numbers from 0 to 4"),
+        (("FOLD=9",), "FOLD=9: folds are 0 to 4"),
+        (("DATASET=a/b",), "DATASET='a/b': give the name of a folder below data/"),
+        (("BARE_PYTHON=no-such-python",), "no-such-python is not Python 3.11 or later"),
+        (("DATASET=mine",), "data/mine/raw"),
+    ],
+)
+def test_mistakes_stop_before_any_work(clone, arguments, message):
+    found = make(clone, "submission", *arguments)
+    assert found.returncode == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (clone / ".venv").exists()
+
+
+def test_clean_never_takes_the_raw_files_of_a_real_data_set(clone):
+    finish(clone)
+    for name in ("data/mine/raw/stage_2_train.csv", "data/mine/slices.parquet", "models/mine/r/fold-0.safetensors"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).touch()
+    assert make(clone, "clean", "RECIPE=tiny").returncode == 0
+    assert (clone / "models/phantom/quickstart/fold-0.safetensors").exists()
+    assert make(clone, "clean", "RECIPE=quickstart").returncode == 0
+    assert not (clone / "models/phantom/quickstart").exists()
+    assert (clone / "data/phantom/slices.parquet").exists()
+    assert make(clone, "clean", "DATASET=mine").returncode == 0
+    assert not (clone / "data/mine/slices.parquet").exists()
+    assert (clone / "data/mine/raw/stage_2_train.csv").exists()
+    assert (clone / "data/phantom/raw").exists()
+    assert make(clone, "clean").returncode == 0
+    assert not (clone / "data/phantom/raw").exists()
+
+
+def test_help_names_every_stage_and_variable(clone):
+    text = make(clone, "help").stdout
+    for word in (*STAGE_ORDER, "DATASET", "RECIPE", "FOLDS", "SET", "SEED", "FORCE", "PYTHON", "N_JOBS", "THREADS"):
+        assert word in text
