@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import BASE, LABELS
+from pipeline.core.hounsfield import to_hu
 from pipeline.core.windows import window_image
-from pipeline.shell.dicom import read_hu
+from pipeline.shell.dicom import decode_pixels
 
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = ("brain 40/80", "subdural 80/200", "soft tissue 40/380")
@@ -24,10 +25,14 @@ def main() -> None:
     for column, label in enumerate(LABELS[:-1]):
         bit = 1 << column
         alone = slices[(slices[label] == 1) & (slices[list(LABELS[:-1])].sum(axis=1) == 1)]
-        masks = {row.slice_id: cv2.imread(str(ROOT / row.mask), cv2.IMREAD_UNCHANGED) & bit for row in alone.itertuples()}
+        masks = {
+            row.slice_id: cv2.imread(str(ROOT / row.mask), cv2.IMREAD_UNCHANGED) & bit for row in alone.itertuples()
+        }
         chosen = max(masks, key=lambda slice_id: int((masks[slice_id] > 0).sum()))
         row = alone.set_index("slice_id").loc[chosen]
-        image = window_image(read_hu(ROOT / row["path"]), BASE.view.windows, 512)
+        stored = decode_pixels((ROOT / row["path"]).read_bytes())
+        hu = to_hu(stored, row["slope"], row["intercept"], row["bits"], row["signed"])
+        image = window_image(hu, BASE.view.windows, 512)
         outlined = np.repeat(image[:, :, :1], 3, axis=2)
         contours, _ = cv2.findContours((masks[chosen] > 0).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(outlined, contours, -1, OUTLINE, 1)

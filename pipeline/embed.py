@@ -37,12 +37,12 @@ def main(job: Job) -> None:
     load_network(weights, network)
     images = SliceImages(rows["png"].tolist(), rows["slice_id"].tolist())
     loader = slice_loader(images, settings.embed.batch, loader_workers(job.n_jobs), shuffle=False)
-    contract = vectors("EMBEDDINGS", network.encoder.num_features)
-    log.info("fold %d: %d slices, %d features each", fold, len(rows), network.encoder.num_features)
+    contract = vectors("EMBEDDINGS", network.width)
+    log.info("fold %d: %d slices, %d features each", fold, len(rows), network.width)
     with tqdm(total=len(rows), unit=" slices", disable=None) as bar:
         batches = _tables(contract, rows, embed_slices(network, loader), bar)
         count = write_stream(paths.embeddings(fold), contract, batches, provenance.facts, "slice_id")
-    provenance.write_record(record_of(paths.embeddings(fold)), slices=count, features=network.encoder.num_features)
+    provenance.write_record(record_of(paths.embeddings(fold)), slices=count, features=network.width)
 
 
 def _tables(

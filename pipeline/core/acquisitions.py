@@ -20,9 +20,9 @@ OVERLAP_SLICES = 3
 """Two runs overlap where at least so many slices of each lie beside slices of the other."""
 ROUGH_MM, ROUGH_SHARE = 0.15, 0.15
 """Spacing changes roughly where neighbouring gaps differ by more than both: this, and this share of their mean."""
-EVEN_MM = 0.3
+EVEN_MM = 0.45
 """Spacing is even where neighbouring gaps differ by no more than this."""
-CHAIN_MM = 0.15
+CHAIN_MM = 0.3
 """A slice continues a chain of even spacing where it lies this close to the next expected place."""
 LEAST_GAIN = 4
 """Two runs must explain at least so many rough places; uneven spacing alone makes one or two."""
@@ -30,6 +30,8 @@ USUAL_MM = 5.0
 """The spacing of head CT, for comparison where no slice lies outside an overlap."""
 DENSER = 0.75
 """In an overlap the mean gap is at most this share of the gap outside."""
+MOSTLY_ROUGH = 0.6
+"""In an overlap, where slices of two runs alternate, at least this share of places is rough."""
 LONGEST_GAP_SLICES = 2
 """Slices that a chain may lack in one place."""
 CHAIN_STARTS = 12
@@ -134,7 +136,7 @@ def _second_run(z: np.ndarray, signatures: list[Sequence[Hashable]]) -> np.ndarr
             for mask in _chains(z, rough)
             if (uneven := _uneven(z, mask)) <= min(len(rough) - LEAST_GAIN, len(rough) // 2)
             and _overlap(z, mask)
-            and _is_denser(z, mask)
+            and _alternate(z, mask, rough)
         ]
     if found:
         second = np.array(min(found)[-1])
@@ -170,13 +172,20 @@ def _overlap(z: np.ndarray, mask: np.ndarray) -> bool:
     )
 
 
-def _is_denser(z: np.ndarray, mask: np.ndarray) -> bool:
-    """Return whether slices lie closer where the two runs overlap than elsewhere."""
+def _alternate(z: np.ndarray, mask: np.ndarray, rough: np.ndarray) -> bool:
+    """Return whether the slices of two runs alternate where they overlap: closer than elsewhere, and roughly spaced.
+
+    Every other slice of one even scan also makes an even run; there the spacing is rough only where slices lack.
+    """
     low, high = max(z[mask][0], z[~mask][0]), min(z[mask][-1], z[~mask][-1])
     gaps, middles = np.diff(z), (z[1:] + z[:-1]) / 2
     inside = (middles > low) & (middles < high)
+    if not inside.any():
+        return False
     outside = gaps[~inside]
-    return inside.any() and gaps[inside].mean() <= DENSER * (np.median(outside) if len(outside) > 2 else USUAL_MM)
+    usual = np.median(outside) if len(outside) > 2 else USUAL_MM
+    rough_inside = (inside[rough] & inside[rough + 1]).sum()
+    return gaps[inside].mean() <= DENSER * usual and rough_inside >= MOSTLY_ROUGH * (inside.sum() - 1)
 
 
 def _parts(repeated: np.ndarray, mask: np.ndarray) -> bool:

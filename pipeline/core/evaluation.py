@@ -52,7 +52,13 @@ def evaluate(
             "scan_roc_auc_any": _plain(scan_roc_auc(scan_codes, truth[in_scan, -1], values[in_scan, -1])),
         }
     differences = [
-        {"stage": first, "minus": second, "difference": _plain(d.estimate), "low": _plain(d.low), "high": _plain(d.high)}
+        {
+            "stage": first,
+            "minus": second,
+            "difference": _plain(d.estimate),
+            "low": _plain(d.low),
+            "high": _plain(d.high),
+        }
         for (first, second), d in zip(pairs, paired, strict=True)
     ]
     return figures, differences

@@ -92,7 +92,7 @@ def _move_patients(
 def _swap_patients(
     order: np.ndarray, brings: np.ndarray, shares: np.ndarray, parts: np.ndarray, excess: np.ndarray
 ) -> int:
-    """Exchange each patient for the one of another part where that helps most, as `_move_patients`; return how often."""
+    """Exchange each patient for the one of another part where that helps most; return how often."""
     swaps = 0
     for patient in order:
         own = parts[patient]

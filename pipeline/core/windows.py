@@ -37,30 +37,28 @@ def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     centre = (np.arange(target) + 0.5) * (source / target) - 0.5
     first = np.floor(centre)
     weight = np.where((first < 0) | (first >= source - 1), 0.0, centre - first)
-    first = np.clip(first, 0, source - 1).astype(np.int64)
-    return first, np.minimum(first + 1, source - 1), weight.astype(np.float32)
+    # Unsigned, so that the kernel need not look for indices that count from the end: a fifth of its time.
+    first = np.clip(first, 0, source - 1).astype(np.uint32)
+    return first, np.minimum(first + 1, source - 1).astype(np.uint32), weight.astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
+# No value is ever NaN; an infinite one stays what it is. Knowing so, the compiler makes SIMD minima and maxima.
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "contract"})
 def _window_and_resize(hu, lows, gains, top, bottom, down, left, right, across, image):
-    # Row by row, so that one windowed row stays in the nearest cache; the inner loops are free of branches, so that
-    # the compiler makes SIMD instructions of them.
-    columns = hu.shape[1]
+    # Row by row, so that one windowed row stays in the nearest cache; the inner loops are free of branches.
+    columns, size = hu.shape[1], image.shape[1]
     row = np.empty(columns, np.float32)
-    zero, half, most = np.float32(0.0), np.float32(0.5), np.float32(255.0)
+    least, half, most = np.float32(0.0), np.float32(0.5), np.float32(255.0)
     for y in range(image.shape[0]):
         upper, lower = hu[top[y]], hu[bottom[y]]
         weight = down[y]
         for channel in range(image.shape[2]):
-            low, gain = lows[channel], gains[channel]
+            gain = gains[channel]
+            offset = -lows[channel] * gain
             for x in range(columns):
-                a = (np.float32(upper[x]) - low) * gain
-                a = zero if a < zero else a
-                a = most if a > most else a
-                b = (np.float32(lower[x]) - low) * gain
-                b = zero if b < zero else b
-                b = most if b > most else b
+                a = min(max(np.float32(upper[x]) * gain + offset, least), most)
+                b = min(max(np.float32(lower[x]) * gain + offset, least), most)
                 row[x] = a + (b - a) * weight
-            for x in range(image.shape[1]):
+            for x in range(size):
                 first = row[left[x]]
-                image[y, x, channel] = np.uint8(first + (row[right[x]] - first) * across[x] + half)
+                image[y, x, channel] = np.uint8(np.int32(first + (row[right[x]] - first) * across[x] + half))

@@ -18,7 +18,7 @@ def device() -> torch.device:
 
 
 def embed_slices(network: SliceClassifier, loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield embeddings (slices, num_features) float16 and probabilities (slices, 6) float64, batch by batch."""
+    """Yield embeddings (slices, width) float16 and probabilities (slices, 6) float64, batch by batch."""
     where = device()
     network = network.to(where, memory_format=torch.channels_last).eval()
     for images, _labels in loader:

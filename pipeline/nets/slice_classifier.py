@@ -17,13 +17,15 @@ class SliceClassifier(nn.Module):
     def __init__(self, encoder: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.encoder = timm.create_model(encoder, pretrained=False, num_classes=0, in_chans=len(mean))
-        self.head = nn.Linear(self.encoder.num_features, len(LABELS))
+        # Encoders that widen after pooling give `head_hidden_size` values; for all others it is `num_features`.
+        self.width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
+        self.head = nn.Linear(self.width, len(LABELS))
         # Not part of the state: they are settings, and the settings travel beside the weights.
         self.register_buffer("mean", 255.0 * torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", 255.0 * torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return embeddings (slices, num_features) and logits (slices, 6) of uint8 images (slices, channels, y, x)."""
+        """Return embeddings (slices, width) and logits (slices, 6) of uint8 images (slices, channels, y, x)."""
         normalised = (images.float() - self.mean) / self.std
-        embeddings = self.encoder(normalised.contiguous(memory_format=torch.channels_last))  # (slices, num_features)
+        embeddings = self.encoder(normalised.contiguous(memory_format=torch.channels_last))  # (slices, width)
         return embeddings, self.head(embeddings)

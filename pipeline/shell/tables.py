@@ -21,13 +21,16 @@ def to_arrow(contract: Contract, frame: pd.DataFrame) -> pa.Table:
     missing = [c.name for c in contract.columns if c.name not in frame.columns]
     if missing:
         raise ContractError(f"{contract.name}: columns {', '.join(missing)} are missing")
-    return pa.Table.from_pandas(frame[contract.schema().names], schema=contract.schema(), preserve_index=False)
+    # Nulls are let in here, to be refused by the contract with a text that says where.
+    lenient = pa.schema([field.with_nullable(True) for field in contract.schema()])
+    return pa.Table.from_pandas(frame[lenient.names], schema=lenient, preserve_index=False)
 
 
 def write_table(path: Path, contract: Contract, table: pd.DataFrame | pa.Table, provenance: Mapping[str, Any]) -> None:
     """Check a whole table and write it; raises ContractError before anything is on disk."""
     table = to_arrow(contract, table) if isinstance(table, pd.DataFrame) else table
     contract.check(table)
+    table = table.cast(contract.schema())
     with atomic_path(path) as partial:
         pq.write_table(_with_provenance(table, provenance), partial, compression="zstd")
 

@@ -1,0 +1,147 @@
+"""Tables and files on disk: contracts, provenance, streaming, and files that are whole or not there."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.schema import FOLDS, P_LABELS, PREDICTIONS, SLICES, ContractError, vectors
+from pipeline.shell.atomic import atomic_path, remove_leftovers
+from pipeline.shell.parallel import CHUNK_ITEMS, parallel_map
+from pipeline.shell.provenance import Provenance, file_digest, read_json
+from pipeline.shell.tables import (
+    read_provenance,
+    read_table,
+    read_vectors,
+    to_arrow,
+    vector_array,
+    vector_matrix,
+    write_stream,
+    write_table,
+)
+
+FOLD_ROWS = pd.DataFrame({"patient_id": ["a", "b"], "fold": [0, 4], "holdout": ["train", "val"]})
+
+
+def embeddings(ids, width=3, low=0.0):
+    contract = vectors("EMBEDDINGS", width)
+    matrix = np.arange(len(ids) * width, dtype=np.float16).reshape(len(ids), width)
+    columns = {
+        "slice_id": pa.array(ids),
+        "fold": pa.array([None if i == "test" else 1 for i in ids], pa.int8()),
+        "vector": vector_array(matrix),
+        **{name: pa.array(np.linspace(low, 1, len(ids))) for name in P_LABELS},
+    }
+    return contract, pa.table(columns, schema=contract.schema()), matrix
+
+
+def test_a_table_comes_back_as_it_was_with_its_provenance_and_units(tmp_path):
+    write_table(tmp_path / "folds.parquet", FOLDS, FOLD_ROWS, {"stage": "split", "inputs": {"x": "1"}})
+    back = read_table(tmp_path / "folds.parquet")
+    assert back["fold"].tolist() == [0, 4]
+    assert read_provenance(tmp_path / "folds.parquet") == {"stage": "split", "inputs": {"x": "1"}}
+    assert SLICES.schema().field("z_mm").metadata == {b"unit": b"mm"}
+
+
+def test_writing_the_same_table_twice_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_table(tmp_path / name, FOLDS, FOLD_ROWS, {"stage": "split", "threads": 2})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: f.assign(patient_id=["a", "a"]), "FOLDS: 1 rows repeat the key patient_id"),
+        (lambda f: f.assign(holdout=["train", None]), "FOLDS.holdout: 1 nulls where none may be"),
+        (lambda f: f.drop(columns="holdout"), "FOLDS: columns holdout are missing"),
+    ],
+)
+def test_a_table_that_breaks_its_contract_is_not_written_and_the_old_one_stays(damage, message, tmp_path):
+    path = tmp_path / "folds.parquet"
+    write_table(path, FOLDS, FOLD_ROWS, {})
+    before = path.read_bytes()
+    with pytest.raises(ContractError, match=message):
+        write_table(path, FOLDS, damage(FOLD_ROWS), {})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["folds.parquet"]
+
+
+@pytest.mark.parametrize("bad", [1.5, -0.1, np.nan, np.inf])
+def test_probabilities_lie_between_0_and_1(bad):
+    row = {"slice_id": ["a"], "stage": ["cnn"], "scan_id": ["s"], "fold": [0], "split": ["test"]}
+    frame = pd.DataFrame({**row, **{name: [0.5] for name in P_LABELS}})
+    PREDICTIONS.check(to_arrow(PREDICTIONS, frame))
+    table = to_arrow(PREDICTIONS, frame)
+    table = table.set_column(table.schema.get_field_index("p_any"), "p_any", pa.array([bad]))
+    with pytest.raises(ContractError, match=r"PREDICTIONS.p_any: .*expected 0 to 1"):
+        PREDICTIONS.check(table)
+
+
+def test_vectors_travel_as_half_precision_lists_of_one_width(tmp_path):
+    contract, table, matrix = embeddings(["a", "b", "test"])
+    write_stream(tmp_path / "e.parquet", contract, [table], {}, "slice_id")
+    rows, back = read_vectors(tmp_path / "e.parquet")
+    np.testing.assert_array_equal(back, matrix)
+    assert back.dtype == np.float16
+    assert rows["fold"].isna().tolist() == [False, False, True]
+    np.testing.assert_array_equal(vector_matrix(table.slice(1, 2)), matrix[1:3])
+
+
+def test_a_stream_is_written_batch_by_batch_and_checked_as_a_whole(tmp_path):
+    contract, first, _ = embeddings(["a", "b"])
+    _, second, _ = embeddings(["c"])
+    assert write_stream(tmp_path / "e.parquet", contract, iter([first, second]), {"stage": "embed"}, "slice_id") == 3
+    assert pq.ParquetFile(tmp_path / "e.parquet").num_row_groups == 2
+    assert read_provenance(tmp_path / "e.parquet") == {"stage": "embed"}
+    with pytest.raises(ContractError, match="EMBEDDINGS: slice_id repeats"):
+        write_stream(tmp_path / "f.parquet", contract, iter([first, second, first]), {}, "slice_id")
+    _, bad, _ = embeddings(["d", "e"], low=-1)
+    with pytest.raises(ContractError, match=r"EMBEDDINGS.p_epidural: values from -1.0"):
+        write_stream(tmp_path / "f.parquet", contract, iter([first, bad]), {}, "slice_id")
+    assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]
+
+
+def test_a_file_is_whole_or_not_there(tmp_path):
+    def fail_halfway():
+        with atomic_path(tmp_path / "x") as partial:
+            partial.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_halfway()
+    assert list(tmp_path.iterdir()) == []
+    with atomic_path(tmp_path / "deep" / "x") as partial:
+        partial.write_text("whole")
+    assert (tmp_path / "deep" / "x").read_text() == "whole"
+
+
+def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
+    for name in (".a.png.77.partial", ".b.png.78.partial", "a.png", "kept.partial"):
+        (tmp_path / name).touch()
+    assert remove_leftovers(tmp_path) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "kept.partial"]
+    assert remove_leftovers(tmp_path / "absent") == 0
+
+
+def test_provenance_names_what_was_read_by_its_digest(tmp_path):
+    (tmp_path / "input").write_bytes(b"abc")
+    provenance = Provenance("train", {"epochs": 1}, [tmp_path / "input"], threads=2)
+    provenance.write_record(tmp_path / "record.json", parameters=5)
+    record = read_json(tmp_path / "record.json")
+    # FIPS 180-2's test vector of SHA-256.
+    assert record["inputs"] == {
+        str(tmp_path / "input"): "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    }
+    assert file_digest(tmp_path / "input").startswith("ba7816bf")
+    assert (record["stage"], record["settings"], record["parameters"]) == ("train", {"epochs": 1}, 5)
+    assert record["versions"]["numpy"] == np.__version__
+    assert "seconds" not in provenance.facts
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_parallel_map_keeps_the_order(n_jobs):
+    items = list(range(2 * CHUNK_ITEMS + 3))
+    assert list(parallel_map(float, items, n_jobs, "numbers")) == [float(i) for i in items]
+    assert list(parallel_map(float, [], n_jobs, "numbers")) == []
