@@ -72,8 +72,8 @@ def _score_test(job: Job, inputs: list[Path], slices: pd.DataFrame, predictions:
         paths.score("test").unlink(missing_ok=True)
         return
     rates = label_matrix(slices[slices["split"] == "train"]).mean(axis=0, dtype=np.float64)
-    rows = test_rows(list(predictions.values()), rates)
-    patients = test_patients(rows.slice_ids, slices["patient_id"], _rejected_patients(paths))
+    rows = rows_of_test(list(predictions.values()), rates)
+    patients = patients_of_test(rows.slice_ids, slices["patient_id"], _rejected_patients(paths))
     truth = label_matrix(look_up(read_labels(paths.truth), rows.slice_ids, str(paths.truth)))
     _write(job, "test", list(predictions), [*inputs, paths.truth], rows, truth, patients)
 
@@ -107,7 +107,7 @@ def out_of_fold_rows(predictions: Mapping[int, pd.DataFrame], rates: Mapping[int
     return Rows(slice_ids, np.concatenate([part.scan_ids for part in parts]), predictors)
 
 
-def test_rows(predictions: Sequence[pd.DataFrame], rates: np.ndarray) -> Rows:
+def rows_of_test(predictions: Sequence[pd.DataFrame], rates: np.ndarray) -> Rows:
     """Return the test slices with the mean over folds of each stage's probabilities, as they are handed in unclipped.
 
     predictions: PREDICTIONS, one a fold; rates: (labels,), what the constant predictor says.
@@ -151,14 +151,14 @@ def look_up(table: pd.DataFrame, slice_ids: np.ndarray, name: str) -> pd.DataFra
     return table.iloc[positions]
 
 
-def test_patients(slice_ids: np.ndarray, readable: pd.Series, rejected: pd.Series) -> np.ndarray:
+def patients_of_test(slice_ids: np.ndarray, readable: pd.Series, rejected: pd.Series) -> np.ndarray:
     """Return the patient of each test slice, (slices,); a slice whose patient is not known is a patient of its own.
 
     readable, rejected: patient_id by slice_id, of SLICES and of REJECTED.
     """
-    patients = pd.concat([readable, rejected[~rejected.index.isin(readable.index)]])
-    found = patients.reindex(slice_ids)
-    return found.fillna(pd.Series("slice " + slice_ids, index=slice_ids)).to_numpy(object)
+    found = readable.reindex(slice_ids).to_numpy(object)
+    found = np.where(pd.isna(found), rejected.reindex(slice_ids).to_numpy(object), found)
+    return np.where(pd.isna(found), "slice " + slice_ids, found)
 
 
 def _rejected_patients(paths: Paths) -> pd.Series:

@@ -5,14 +5,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import UserError
 from pipeline.plan import LEADERBOARD, Job, Paths, record_of
 from pipeline.shell.provenance import commit, read_json
-from pipeline.shell.tables import count_rows
+from pipeline.shell.tables import read_table
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ FAILED = re.compile(r"^make(\[\d+\])?: \*\*\* (?P<text>.+)$")
 
 @dataclass
 class DryRun:
-    """What Make would do: files that are not there, files to be made, and which newer file is each one's first cause."""
+    """What Make would do: the files that are not there, those to be made, and each one's first cause, a newer file."""
 
     missing: set[str] = field(default_factory=set)
     remade: set[str] = field(default_factory=set)
@@ -87,19 +87,21 @@ def parse(output: str) -> DryRun:
     return found
 
 
-def state(found: DryRun, file: str) -> tuple[str, str]:
-    """Return `fresh`, `stale` or `missing`, and the reason: the first thing in the graph that changed."""
-    if file in found.missing:
+def state(found: DryRun, file: str, exists: bool) -> tuple[str, str]:
+    """Return `fresh`, `stale` or `missing`, and for a stale file the reason: the first thing that changed.
+
+    exists: whether the file is there; Make is silent about files behind one that it cannot make.
+    """
+    if not exists:
         return "missing", ""
     if file not in found.remade:
         return "fresh", ""
-    seen = {file}
-    while (cause := found.cause.get(file)) in found.remade and cause not in seen:
-        seen.add(cause)
-        file = cause
-        if file in found.missing:
-            return "stale", _missing_text(file)
-    return "stale", f"{cause} is newer" if cause else "is to be redone"
+    cause = found.cause.get(file)
+    while cause in found.remade and cause not in found.missing:
+        cause = found.cause.get(cause)
+    if cause is None:
+        return "stale", "to be redone"
+    return "stale", _missing_text(cause) if cause in found.missing else f"{cause} is newer"
 
 
 def _missing_text(file: str) -> str:
@@ -110,11 +112,7 @@ def _missing_text(file: str) -> str:
 
 def states_text(found: DryRun, files: Sequence[Path]) -> str:
     """Return the table of states as text, and what Make could not do."""
-    rows = [(str(file), *state(found, str(file))) for file in files]
-    # Make names only what it looked at: behind a fault it does not look, and a file may be absent all the same.
-    rows = [
-        (file, what, why) if what != "fresh" or Path(file).exists() else (file, "missing", "") for file, what, why in rows
-    ]
+    rows = [(str(file), *state(found, str(file), file.exists())) for file in files]
     width = max(len(file) for file, _, _ in rows)
     lines = [f"{file.ljust(width)}  {what.ljust(7)}  {why}".rstrip() for file, what, why in rows]
     return "\n".join([*lines, *(f"make: {fault}" for fault in found.faults)]) + "\n"
@@ -139,7 +137,7 @@ def raw_notes(paths: Paths) -> list[str]:
     """Return a line where raw/ holds another number of files than the index knows; Make does not watch that."""
     if not (paths.slices.exists() and paths.rejected.exists()):
         return []
-    known = count_rows(paths.slices) + count_rows(paths.rejected)
+    known = sum(len(read_table(path, ["path"])) for path in (paths.slices, paths.rejected))
     held = sum(1 for path in paths.raw.glob("stage_2_*/*") if path.suffix.lower() == ".dcm")
     if held == known:
         return []

@@ -123,21 +123,20 @@ def _second_run(z: np.ndarray, signatures: list[Sequence[Hashable]]) -> np.ndarr
         return None
     repeated = np.diff(z) < REPEATED_MM
     rough = _rough_places(z)
-    by_signature = list(_signature_runs(signatures))
-    # Least uneven first; then told by signature; then the longest run, so that little is torn from its context.
+    whole, _ = _unevenness(z)
     found = [
-        (uneven, 0, -max(mask.sum(), (~mask).sum()), tuple(mask))
-        for mask in by_signature
-        if (uneven := _uneven(z, mask)) <= _uneven_count(z) and (_overlap(z, mask) or _parts(repeated, mask))
+        _rank(z, mask)
+        for mask in _signature_runs(signatures)
+        if _parts(repeated, mask) or (_overlap(z, mask) and _is_denser(z, mask))
     ]
+    found = [rank for rank in found if rank[0] <= whole]
     if len(rough) >= LEAST_GAIN:
-        found += [
-            (uneven, 1, -max(mask.sum(), (~mask).sum()), tuple(mask))
+        ranks = [
+            _rank(z, mask)
             for mask in _chains(z, rough)
-            if (uneven := _uneven(z, mask)) <= min(len(rough) - LEAST_GAIN, len(rough) // 2)
-            and _overlap(z, mask)
-            and _alternate(z, mask, rough)
+            if _overlap(z, mask) and _is_denser(z, mask) and _is_rough_inside(z, mask, rough)
         ]
+        found += [rank for rank in ranks if rank[0] <= min(len(rough) - LEAST_GAIN, len(rough) // 2)]
     if found:
         second = np.array(min(found)[-1])
         return ~second if second[0] else second
@@ -152,12 +151,20 @@ def _rough_places(z: np.ndarray) -> np.ndarray:
     return np.flatnonzero(change > np.maximum(ROUGH_MM, ROUGH_SHARE * mean))
 
 
-def _uneven_count(z: np.ndarray) -> int:
-    return int((np.abs(np.diff(z, n=2)) > EVEN_MM).sum())
+def _unevenness(z: np.ndarray) -> tuple[int, float]:
+    """Return how often the spacing changes, and by how many mm in all."""
+    changes = np.abs(np.diff(z, n=2))
+    changes = changes[changes > EVEN_MM]
+    return len(changes), float(changes.sum())
 
 
-def _uneven(z: np.ndarray, mask: np.ndarray) -> int:
-    return _uneven_count(z[mask]) + _uneven_count(z[~mask])
+def _rank(z: np.ndarray, mask: np.ndarray) -> tuple[int, float, int, tuple[bool, ...]]:
+    """Return what the best of several partings in two is the least of.
+
+    The most even runs; then the longest, so that little is torn from its context.
+    """
+    (often, much), (other_often, other_much) = _unevenness(z[mask]), _unevenness(z[~mask])
+    return often + other_often, round(much + other_much, 1), -max(mask.sum(), (~mask).sum()), tuple(mask)
 
 
 def _overlap(z: np.ndarray, mask: np.ndarray) -> bool:
@@ -172,20 +179,28 @@ def _overlap(z: np.ndarray, mask: np.ndarray) -> bool:
     )
 
 
-def _alternate(z: np.ndarray, mask: np.ndarray, rough: np.ndarray) -> bool:
-    """Return whether the slices of two runs alternate where they overlap: closer than elsewhere, and roughly spaced.
+def _is_denser(z: np.ndarray, mask: np.ndarray) -> bool:
+    """Return whether slices lie closer where the two runs overlap than elsewhere."""
+    gaps, inside = np.diff(z), _inside(z, mask)
+    outside = gaps[~inside]
+    usual = np.median(outside) if len(outside) > 2 else USUAL_MM
+    return bool(inside.any()) and gaps[inside].mean() <= DENSER * usual
+
+
+def _is_rough_inside(z: np.ndarray, mask: np.ndarray, rough: np.ndarray) -> bool:
+    """Return whether the spacing is rough throughout the overlap, as it is where the slices of two runs alternate.
 
     Every other slice of one even scan also makes an even run; there the spacing is rough only where slices lack.
     """
+    inside = _inside(z, mask)
+    return (inside[rough] & inside[rough + 1]).sum() >= MOSTLY_ROUGH * (inside.sum() - 1)
+
+
+def _inside(z: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the mask (gaps,) of gaps that lie in the overlap of two runs."""
     low, high = max(z[mask][0], z[~mask][0]), min(z[mask][-1], z[~mask][-1])
-    gaps, middles = np.diff(z), (z[1:] + z[:-1]) / 2
-    inside = (middles > low) & (middles < high)
-    if not inside.any():
-        return False
-    outside = gaps[~inside]
-    usual = np.median(outside) if len(outside) > 2 else USUAL_MM
-    rough_inside = (inside[rough] & inside[rough + 1]).sum()
-    return gaps[inside].mean() <= DENSER * usual and rough_inside >= MOSTLY_ROUGH * (inside.sum() - 1)
+    middles = (z[1:] + z[:-1]) / 2
+    return (middles > low) & (middles < high)
 
 
 def _parts(repeated: np.ndarray, mask: np.ndarray) -> bool:

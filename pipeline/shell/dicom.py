@@ -15,12 +15,14 @@ import numpy as np
 import pydicom
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.pixels import pixel_array
 from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 BROKEN_DICOM = (
@@ -146,7 +148,10 @@ def decode_pixels(data: bytes) -> np.ndarray:
 
 
 def _decode_compressed(data: bytes, rows: int, columns: int) -> np.ndarray:
-    stored = pydicom.dcmread(BytesIO(data)).pixel_array
+    dataset = pydicom.dcmread(BytesIO(data))
+    # pylibjpeg's decoder of run lengths panics on a broken file, which is no Exception and would end the process.
+    plugin = "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
+    stored = pixel_array(dataset, decoding_plugin=plugin)
     if stored.shape != (rows, columns):
         raise ValueError(f"decoded to shape {stored.shape}, the header says {rows} x {columns}")
     if stored.dtype not in (np.int16, np.uint16):

@@ -42,7 +42,7 @@ def draw_head(rng: np.random.Generator, swollen_ventricles: bool, scalp_haematom
     """Draw one person's measures.
 
     Age drives what goes together in life: sulci, rim, ventricles and lucency grow with it, grey and white matter grow
-    alike. Densities after Barkovich-style textbook values: fluid 0 to 12 HU, grey 37 to 41, white 26 to 31.
+    alike. Fluid has 0 to 12 HU, grey matter 37 to 41, white matter 26 to 31, as on unenhanced CT.
     """
     age = rng.uniform(0.0, 1.0)
     ventricle = 0.75 + 0.55 * age + rng.uniform(-0.1, 0.15) + (0.2 if swollen_ventricles else 0.0)

@@ -1,0 +1,77 @@
+"""Stored values to Hounsfield units: water, air, and the slices whose values wrapped round."""
+
+import numpy as np
+import pytest
+
+from pipeline.core.hounsfield import is_wrapped, to_hu
+
+RNG = np.random.default_rng(0)
+
+
+def test_water_is_0_and_air_is_minus_1000():
+    stored = np.array([[1024, 24]], dtype=np.int16)
+    hu = to_hu(stored, 1.0, -1024.0, bits=16, signed=True)
+    assert hu.dtype == np.int16
+    assert hu.tolist() == [[0, -1000]]
+
+
+def test_the_area_outside_the_field_of_view_keeps_its_value():
+    assert to_hu(np.array([[-2000]], np.int16), 1.0, -1024.0, bits=16, signed=True).item() == -3024
+
+
+@pytest.mark.parametrize(
+    ("bits", "signed", "intercept", "wrapped"),
+    [
+        (12, False, 0.0, True),
+        (12, False, -99.0, True),
+        (12, False, -100.0, False),
+        (12, False, -1000.0, False),
+        (12, False, -1024.0, False),
+        (12, True, 0.0, False),  # right as it is
+        (16, False, 0.0, False),
+        (16, True, 0.0, False),
+    ],
+)
+def test_only_unsigned_12_bit_slices_without_a_shift_are_wrapped(bits, signed, intercept, wrapped):
+    assert is_wrapped(bits, signed, intercept) is wrapped
+
+
+def test_a_wrapped_slice_is_repaired():
+    # Brain (+40), water and air (-1000) as a wrapped file stores them: air has gone round to the top.
+    stored = np.array([[40, 0, 4096 - 1000]], dtype=np.uint16)
+    assert to_hu(stored, 1.0, 0.0, bits=12, signed=False).tolist() == [[40, 0, -1000]]
+
+
+def test_wrapping_and_repairing_gives_back_what_12_bits_can_hold():
+    hu = RNG.integers(-1000, 3096, (48, 40))
+    stored = ((hu + 4096) % 4096).astype(np.uint16)
+    assert np.array_equal(to_hu(stored, 1.0, 0.0, bits=12, signed=False), hu)
+
+
+def test_signed_12_bit_with_intercept_0_is_not_repaired():
+    stored = np.array([[-1000, 0, 2047]], dtype=np.int16)
+    assert np.array_equal(to_hu(stored, 1.0, 0.0, bits=12, signed=True), stored)
+
+
+@pytest.mark.parametrize("slope", [1.0, 2.0, -1.0, 0.5, 1.25])
+@pytest.mark.parametrize("intercept", [0.0, -1024.0, -1000.0, -1024.5, 31000.0, -40000.0])
+@pytest.mark.parametrize("stored_type", [np.int16, np.uint16])
+def test_any_rescale_is_slope_times_stored_plus_intercept(slope, intercept, stored_type):
+    ends = np.iinfo(stored_type)
+    for low, high in ((0, 4000), (ends.min, ends.max)):
+        stored = RNG.integers(low, high, (48, 40), endpoint=True).astype(stored_type)
+        hu = to_hu(stored, slope, intercept, bits=16, signed=stored_type == np.int16)
+        exact = stored.astype(np.float64) * slope + intercept
+        assert hu.dtype in (np.int16, np.float32)
+        np.testing.assert_allclose(hu, exact, rtol=1e-7, atol=0 if hu.dtype == np.int16 else 1e-2)
+        whole = slope in (1.0, 2.0, -1.0) and intercept != -1024.5
+        fits = exact.min() >= -32768 and exact.max() <= 32767
+        assert (hu.dtype == np.int16) == (whole and fits)
+
+
+def test_the_stored_values_are_left_as_they_were():
+    stored = RNG.integers(0, 4096, (48, 40)).astype(np.uint16)
+    before = stored.copy()
+    to_hu(stored, 1.0, 0.0, bits=12, signed=False)
+    to_hu(stored, 1.0, -1024.0, bits=16, signed=False)
+    assert np.array_equal(stored, before)
