@@ -70,15 +70,21 @@ def write_leaderboard(path: Path, scores: Iterable[Mapping[str, Any]]) -> list[d
 def _key(row: Mapping[str, Any]) -> tuple:
     """Order by data set, run, stage, then folds by number, then oof and test."""
     fold = row["fold"]
-    return row["dataset"], row["recipe"], row["stage"], not fold.isdigit(), int(fold) if fold.isdigit() else 0, fold
+    return row["dataset"], row["recipe"], row["stage"], not fold.isdigit(), _number_of(fold), fold
 
 
 def _reading_order(row: Mapping[str, Any]) -> tuple:
-    """Order by data set, out of fold first, then test, then the folds; the lowest weighted log loss first."""
+    """Order by data set, out of fold first, then test, then the folds by number; the lowest log loss first."""
     loss = row["weighted_log_loss"]
-    fold = row["fold"]
-    kind = {"oof": 0, "test": 1}.get(fold, 2)
-    return row["dataset"], kind, fold, loss is None, loss or 0.0, row["recipe"], row["stage"]
+    return row["dataset"], *_fold_order(row["fold"]), loss is None, loss or 0.0, row["recipe"], row["stage"]
+
+
+def _fold_order(fold: str) -> tuple[int, int]:
+    return {"oof": 0, "test": 1}.get(fold, 2), _number_of(fold)
+
+
+def _number_of(fold: str) -> int:
+    return int(fold) if fold.isdigit() else 0
 
 
 def figures_text(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -107,9 +113,7 @@ def paired_text(scores: Iterable[Mapping[str, Any]]) -> str:
             _number(pair["difference"], 5),
             _limits(pair["low"], pair["high"]),
         ]
-        for score in sorted(
-            scores, key=lambda s: (s["dataset"], {"oof": 0, "test": 1}.get(s["fold"], 2), s["fold"], s["run"])
-        )
+        for score in sorted(scores, key=lambda score: (score["dataset"], *_fold_order(score["fold"]), score["run"]))
         for pair in score["paired"]
     ]
     head = ["dataset", "fold", "recipe", "paired difference", "in weighted log loss", "interval"]

@@ -19,16 +19,20 @@ log = logging.getLogger(__name__)
 MISSING = re.compile(r"^ *File '(?P<file>.+)' does not exist\.$")
 NEWER = re.compile(r"^ *Prerequisite '(?P<file>.+)' is newer than target '(?P<target>.+)'\.$")
 REMADE = re.compile(r"^ *Must remake target '(?P<file>.+)'\.$")
-FAILED = re.compile(r"^make(\[\d+\])?: \*\*\* (?P<text>.+)$")
-"""What GNU Make 4 says under --debug=b in the C locale."""
+FRESH = re.compile(r"^ *No need to remake target '(?P<file>.+)'\.$")
+FAILED = re.compile(r"^\S+: \*\*\* (?P<text>.+)$")
+"""What GNU Make 4 says under --debug=v in the C locale."""
 
 
 @dataclass
 class DryRun:
-    """What Make would do: the files that are not there, those to be made, and each one's first cause, a newer file."""
+    """What Make found: files that are not there, to be made, and fresh; each one's cause, the first file newer than it;
+    and what Make could not do.
+    """
 
     missing: set[str] = field(default_factory=set)
     remade: set[str] = field(default_factory=set)
+    fresh: set[str] = field(default_factory=set)
     cause: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -59,7 +63,7 @@ def dry_run(goals: Sequence[str], folder: Path = Path()) -> str:
     The variables of the command line that called us reach it through MAKEFLAGS; FORCE would make all look stale.
     """
     kept = {key: value for key, value in os.environ.items() if key not in ("MAKELEVEL", "MFLAGS")}
-    command = ["make", "--no-print-directory", "-n", "-k", "-j1", "--debug=b", *goals, "FORCE="]
+    command = ["make", "--no-print-directory", "-n", "-k", "-j1", "--debug=v", *goals, "FORCE="]
     result = subprocess.run(
         command,
         cwd=folder,
@@ -73,7 +77,7 @@ def dry_run(goals: Sequence[str], folder: Path = Path()) -> str:
 
 
 def parse(output: str) -> DryRun:
-    """Return what a dry run says, from the output of `make -n --debug=b`."""
+    """Return what a dry run says, from the output of `make -n --debug=v`."""
     found = DryRun()
     for line in output.splitlines():
         if match := MISSING.match(line):
@@ -82,20 +86,24 @@ def parse(output: str) -> DryRun:
             found.cause.setdefault(match["target"], match["file"])
         elif match := REMADE.match(line):
             found.remade.add(match["file"])
+        elif match := FRESH.match(line):
+            found.fresh.add(match["file"])
         elif match := FAILED.match(line):
             found.faults.append(match["text"])
     return found
 
 
 def state(found: DryRun, file: str, exists: bool) -> tuple[str, str]:
-    """Return `fresh`, `stale` or `missing`, and for a stale file the reason: the first thing that changed.
+    """Return `fresh`, `stale`, `missing` or `blocked`, and for a stale file the reason: the first thing that changed.
 
-    exists: whether the file is there; Make is silent about files behind one that it cannot make.
+    exists: whether the file is there; Make does not look at files behind one that it cannot make.
     """
     if not exists:
         return "missing", ""
-    if file not in found.remade:
+    if file in found.fresh:
         return "fresh", ""
+    if file not in found.remade:
+        return "blocked", "by what Make cannot do, below"
     cause = found.cause.get(file)
     while cause in found.remade and cause not in found.missing:
         cause = found.cause.get(cause)

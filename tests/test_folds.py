@@ -66,7 +66,8 @@ def test_large_data_is_alike_in_all_labels_slices_scans_and_patients():
             assert rates.loc[part, "scans"] == pytest.approx(share * whole["scans"], rel=0.03)
             assert rates.loc[part, "patients"] == pytest.approx(share * whole["patients"], rel=0.03)
             for label in LABELS:
-                assert rates.loc[part, label] == pytest.approx(whole[label], rel=0.05)
+                # Six slices are about what one positive scan brings.
+                assert rates.loc[part, label] == pytest.approx(whole[label], abs=6 / rates.loc[part, "slices"])
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -102,9 +103,11 @@ def test_five_bearers_of_a_rare_label_go_to_five_folds():
 def test_a_split_that_is_not_stratified_is_refused_with_label_part_and_rates():
     patients = patient_table(_slices(200, 240, seed=5))
     parts = divide(patients, FIFTHS, seed=0)
-    worst = patients["slices_subdural"].to_numpy().argsort()[-30:]
-    parts[worst] = 3
-    with pytest.raises(ValueError, match=r"part \d holds \d+ of \d+ slices.*wanted .* ± .*: a rate of 0\.\d+, 0\.\d+"):
+    parts[patients["slices_subdural"].to_numpy().argsort()[-30:]] = 3
+    with pytest.raises(
+        ValueError,
+        match=r"part \d holds \d+ of \d+ slices of [a-z]+, wanted .* ± .*: a rate of 0\.\d+, where .* 0\.\d+",
+    ):
         check_stratified(patients, parts, FIFTHS)
 
 

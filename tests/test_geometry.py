@@ -64,7 +64,9 @@ class TestPlaces:
         np.testing.assert_allclose(ordered.spacing_mm, 2.5)
 
     def test_shuffling_then_ordering_changes_nothing(self):
-        z = np.concatenate([lattice(0, 17), lattice(62.15, 9), [40.0]])  # an overlap, and a repeated position that may go with either
+        z = np.concatenate(
+            [lattice(0, 17), lattice(62.15, 9), [40.0]]
+        )  # an overlap, and a repeated position that may go with either
         positions = np.stack([np.full(27, -125.0), np.full(27, -130.0), z], axis=1)
         orientation = np.array([tilted(12.0)] * 27)
         ids = [f"ID_{i:02d}" for i in range(27)]

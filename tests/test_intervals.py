@@ -28,7 +28,7 @@ def test_weights_of_patients_equal_resampled_rows_under_the_same_draws():
     expected = []
     for _ in range(60):
         drawn = names[rng.integers(0, len(names), len(names))]
-        rows = np.concatenate([np.flatnonzero(PATIENTS == name) for name in drawn])
+        rows = np.concatenate([np.flatnonzero(name == PATIENTS) for name in drawn])
         expected.append(LOSSES[rows].mean(axis=0))
     # 60 resamples: more than one chunk.
     assert bootstrap_means(*patient_sums(PATIENTS, LOSSES), resamples=60, seed=11) == pytest.approx(np.array(expected))

@@ -93,7 +93,7 @@ def test_aucs_equal_scikit_learns_with_and_without_ties(decimals):
 
 
 def test_aucs_by_hand():
-    # Of the 2 x 2 pairs of a positive and a negative, three are in order; precision is 1 at the first hit, 2/3 at the second.
+    # Of the 2 x 2 pairs of a positive and a negative, three are in order; precision at the hits is 1 and 2/3.
     assert roc_and_pr_auc([1, 0, 1, 0], [0.9, 0.7, 0.5, 0.1]) == pytest.approx((0.75, 5 / 6))
     assert roc_and_pr_auc([1, 0, 0, 0], [0.3, 0.3, 0.3, 0.3]) == pytest.approx((0.5, 0.25))
 

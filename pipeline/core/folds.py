@@ -128,19 +128,19 @@ def check_stratified(patients: pd.DataFrame, parts: np.ndarray, shares: tuple[fl
     TOLERANCE_SHARE of it, or, where patients are few, by the most that a single patient brings: whole patients
     cannot be divided finer than that. Raises ValueError with the part, the label, and the rates.
     """
-    for column in ("slices", *(f"slices_{label}" for label in LABELS)):
+    slices = patients["slices"].to_numpy(np.float64)
+    for what, column in (*((label, f"slices_{label}") for label in LABELS), ("all labels", "slices")):
         brings = patients[column].to_numpy(np.float64)
         held = np.bincount(parts, brings, len(shares))
         wanted = np.asarray(shares) * brings.sum()
         allowed = np.maximum(TOLERANCE_SHARE * wanted, brings.max())
         off = np.flatnonzero(np.abs(held - wanted) > allowed)
         if len(off):
-            part, slices = off[0], patients["slices"].to_numpy(np.float64)
-            own_rate = held[part] / max(slices[parts == part].sum(), 1)
+            part = off[0]
+            rate = held[part] / max(slices[parts == part].sum(), 1)
             raise ValueError(
-                f"part {part} holds {held[part]:.0f} of {brings.sum():.0f} {column.replace('_', ' of ')}, wanted "
-                f"{wanted[part]:.1f} ± {allowed[part]:.1f}: a rate of {own_rate:.4f}, "
-                f"{brings.sum() / slices.sum():.4f} in the whole"
+                f"part {part} holds {held[part]:.0f} of {brings.sum():.0f} slices of {what}, wanted {wanted[part]:.1f} "
+                f"± {allowed[part]:.1f}: a rate of {rate:.5f}, where the whole has {brings.sum() / slices.sum():.5f}"
             )
 
 

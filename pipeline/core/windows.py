@@ -1,6 +1,7 @@
 """Display windows and resizing: Hounsfield units in, an 8-bit image with one channel a window out."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -32,6 +33,7 @@ def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: i
     return image
 
 
+@lru_cache(maxsize=64)
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return for each target pixel its two source pixels and the weight of the second."""
     centre = (np.arange(target) + 0.5) * (source / target) - 0.5

@@ -77,7 +77,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     table = _read_csv(path)
     slice_ids, slice_codes, label_codes = _parse_ids(path, table.column("ID"))
-    values = _parse_values(path, table.column("Label"))
+    values = _parse_values(path, table)
     wide = np.full((len(slice_ids), len(LABELS)), -1, dtype=np.int8)
     wide[slice_codes, label_codes] = values
     differs = wide[slice_codes, label_codes] != values
@@ -194,17 +194,16 @@ def _parse_ids(path: Path, ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray
     return slice_ids, slice_codes, label_codes
 
 
-def _parse_values(path: Path, texts: pa.ChunkedArray) -> np.ndarray:
-    """Return labels (rows,) of 0 and 1; whole numbers may be written with decimals."""
-    encoded = texts.combine_chunks().dictionary_encode()
-    codes, unique = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-    known = np.array([_label(text) for text in unique], dtype=np.int8)
-    values = known[codes] if len(codes) else np.array([], dtype=np.int8)
+def _parse_values(path: Path, table: pa.Table) -> np.ndarray:
+    """Return labels (rows,) of 0 and 1; they may be written with decimals."""
+    encoded = table.column("Label").combine_chunks().dictionary_encode()
+    known = np.array([_label(text) for text in encoded.dictionary.to_pylist()], dtype=np.int8)
+    values = known[encoded.indices.to_numpy()]
     wrong = np.flatnonzero(values < 0)
     if len(wrong):
+        row_id, text = (column[wrong[0]].as_py() for column in table.columns)
         raise UserError(
-            f"{path}, data row {wrong[0] + 1}: Label {texts[wrong[0]].as_py()!r} is neither 0 nor 1 "
-            f"({len(wrong)} such rows)"
+            f"{path}{_line_of(path, row_id, text)}: Label {text!r} is neither 0 nor 1 ({len(wrong)} such rows)"
         )
     return values
 
@@ -218,11 +217,11 @@ def _label(text: str) -> int:
     return int(number) if number in (0.0, 1.0) else -1
 
 
-def _line_of(path: Path, text: str) -> str:
-    """Return `, line N` for the first line that begins with a text, or nothing."""
+def _line_of(path: Path, *fields: str) -> str:
+    """Return `, line N` for the first line that begins with these fields, or nothing."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            if line.strip().lstrip('"').startswith(text):
+            if [field.strip('"') for field in line.rstrip("\r\n").split(",")][: len(fields)] == list(fields):
                 return f", line {number}"
     return ""
 

@@ -22,7 +22,9 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    RLELossless,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    RLETransferSyntaxes,
 )
 
 BROKEN_DICOM = (
@@ -48,6 +50,14 @@ MAX_PIXELS = 4096 * 4096
 
 NATIVE_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 """Transfer syntaxes whose pixels lie in the file as they are."""
+
+DECODERS = (
+    dict.fromkeys(RLETransferSyntaxes, "pydicom")
+    | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
+    | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
+)
+"""The decoder for each compression that has more than one: of a broken file, gdcm's and pylibjpeg's decoder of run
+lengths may end the whole process. JPEG is gdcm's alone."""
 
 ORTHONORMAL_TOLERANCE = 0.01
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -149,9 +159,7 @@ def decode_pixels(data: bytes) -> np.ndarray:
 
 def _decode_compressed(data: bytes, rows: int, columns: int) -> np.ndarray:
     dataset = pydicom.dcmread(BytesIO(data))
-    # pylibjpeg's decoder of run lengths panics on a broken file, which is no Exception and would end the process.
-    plugin = "pydicom" if dataset.file_meta.TransferSyntaxUID == RLELossless else ""
-    stored = pixel_array(dataset, decoding_plugin=plugin)
+    stored = pixel_array(dataset, decoding_plugin=DECODERS.get(dataset.file_meta.TransferSyntaxUID, ""))
     if stored.shape != (rows, columns):
         raise ValueError(f"decoded to shape {stored.shape}, the header says {rows} x {columns}")
     if stored.dtype not in (np.int16, np.uint16):

@@ -21,7 +21,7 @@ def headholder(geometry: Geometry) -> np.ndarray:
     axis = (np.arange(geometry.side_px) - 0.5 * (geometry.side_px - 1)) * geometry.pixel_mm
     x, y = axis[None, :], axis[:, None]
     # A U: a half circle below, straight cheeks above it.
-    distance = np.where(y > 10.0, np.hypot(x, y - 10.0), np.abs(x)) - 106.0
+    distance = np.where(y > 4.0, np.hypot(x, y - 4.0), np.abs(x)) - 106.0
     shell = np.clip(1.2 - np.abs(distance) / 0.8, 0.0, 1.0) * (y > -25.0)
     foam = ((distance < 0.0) & (distance > -9.0) & (y > 15.0)) * 45.0
     return (AIR_HU + foam + shell * (90.0 - AIR_HU)).astype(np.float32)

@@ -9,10 +9,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.core.phantom.head import Head
-from pipeline.core.phantom.shapes import _capsule, _ellipsoid, _union
+from pipeline.core.phantom.shapes import _capsule, _ellipsoid, _ramp, _union, compiled
 from pipeline.core.phantom.texture import PERIOD_NODES, TEXTURE_STEP_MM, band_noise
 
 GRID_STEP_MM = 2.5
@@ -32,6 +31,12 @@ LUMP_WAVELENGTH_MM = 30.0
 
 FAR_MM = -20.0
 """Stands for the distance to what is nowhere near."""
+
+BRAINSTEM_OFFSET = 30.0
+"""More than the brainstem is wide, mm."""
+
+HAEMATOMA_HEIGHT = 0.45
+"""How far a scalp haematoma lifts the skin, relative to its radius."""
 
 CAVITY_CENTRE_MM = (0.0, 0.0, 20.0)
 """The middle of the cavity's dome; sulci run towards it."""
@@ -63,7 +68,7 @@ def build_fields(rng: np.random.Generator, head: Head, shift: Shift) -> np.ndarr
     return fields
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _periodic(cube, x, y, z):
     """Interpolate a periodic texture at a point given in mm."""
     u, v, w = x / TEXTURE_STEP_MM, y / TEXTURE_STEP_MM, z / TEXTURE_STEP_MM
@@ -81,16 +86,16 @@ def _periodic(cube, x, y, z):
     return low * (1 - c) + high * c
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _cavity(x, y, z, flatness):
     """The inside of the skull: dome, frontal, temporal and posterior fossae, foramen magnum."""
     # Narrower in front and lop-sided behind; the temples bulge.
-    width = 68.0 + 0.055 * y - 0.0010 * y * y
+    width = 68.0 + 0.05 * y - 0.0004 * y * y
     length = 83.0 + flatness * x / 70.0 * (1.0 if y > 0 else 0.3)
     dome = _ellipsoid(x, y, z, 0.0, 0.0, 20.0, max(width, 45.0) * 0.99, length, 71.0)
     ax = abs(x)
     # The roofs of the orbits rise on both sides of the cribriform plate; the floor climbs towards the forehead.
-    floor = z - 1.0 - 8.0 * math.exp(-(((ax - 30.0) / 15.0) ** 2)) - 0.16 * max(-y - 30.0, 0.0)
+    floor = z - -4.0 - 10.0 * math.exp(-(((ax - 30.0) / 15.0) ** 2)) - 0.10 * max(-y - 30.0, 0.0)
     dome = min(dome, 0.9 * floor)
     temporal = _ellipsoid(ax, y, z, 40.0, -14.0, 4.0, 25.0, 32.0, 24.0)
     posterior = _ellipsoid(x, y, z, 0.0, 39.0, -10.0, 53.0, 41.0, 36.0)
@@ -99,7 +104,7 @@ def _cavity(x, y, z, flatness):
     return _union(_union(_union(dome, temporal, 4.0), posterior, 5.0), _union(brainstem, canal, 8.0), 5.0)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _face_bone(ax, y, z):
     """Bone outside the skull's own shell: petrous pyramids, clivus, orbits, cheeks, jaw, neck."""
     bone = _capsule(ax, y, z, 58.0, 26.0, -14.0, 13.0, 4.0, -8.0, 10.0, 5.5)
@@ -113,19 +118,19 @@ def _face_bone(ax, y, z):
     cheek = _capsule(ax, y, z, 46.0, -72.0, -26.0, 62.0, -22.0, -26.0, 4.5, 2.6)
     antrum = _ellipsoid(ax, y, z, 26.0, -60.0, -48.0, 17.5, 22.0, 19.0)
     bone = _union(bone, _union(cheek, min(antrum + 1.6, -(antrum - 0.8)), 1.0), 1.0)
-    nose = _capsule(ax, y, z, 0.0, -92.0, -2.0, 0.0, -100.0, -18.0, 4.0, 2.5)
-    septum = min(min(1.3 - ax, _ellipsoid(ax, y, z, 0.0, -62.0, -40.0, 20.0, 40.0, 40.0)), -14.0 - z)
-    bone = max(bone, max(nose, septum))
+    nose = _capsule(ax, y, z, 0.0, -85.0, -5.0, 0.0, -98.0, -22.0, 3.6, 2.0)
+    septum = min(0.9 - ax, _ellipsoid(ax, y, z, 0.0, -60.0, -40.0, 20.0, 32.0, 40.0), -14.0 - z)
+    bone = max(bone, nose, septum)
     jaw = _capsule(ax, y, z, 51.0, -4.0, -24.0, 46.0, -22.0, -88.0, 5.0, 5.0)
     ring = _ellipsoid(ax, y, z, 0.0, 29.0, -62.0, 30.0, 27.0, 11.0)
     ring = min(ring, -_ellipsoid(ax, y, z, 0.0, 29.0, -62.0, 17.0, 16.0, 80.0))
-    return max(bone, max(jaw, ring))
+    return max(bone, jaw, ring)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _sinuses(ax, y, z, cells, frontal):
     """Air: nose, ethmoid, sphenoid, maxillary and frontal sinuses, mastoid cells, ear canals, throat."""
-    air = _ellipsoid(ax, y, z, 0.0, -58.0, -16.0, 9.5, 27.0, 13.0)
+    air = _ellipsoid(ax, y, z, 0.0, -58.0, -20.0, 9.5, 26.0, 12.0)
     air = max(air, _ellipsoid(ax, y, z, 6.0, -62.0, -42.0, 6.5, 30.0, 20.0))
     air = max(air, _ellipsoid(ax, y, z, 7.0, -16.0, -12.0, 7.0, 12.0, 8.0))
     air = max(air, _ellipsoid(ax, y, z, 26.0, -60.0, -48.0, 15.5, 20.0, 17.0))
@@ -136,7 +141,7 @@ def _sinuses(ax, y, z, cells, frontal):
     return max(air, _capsule(ax, y, z, 0.0, -12.0, -45.0, 0.0, -8.0, -120.0, 11.0, 9.0))
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _ventricles(x, y, z, size, skew):
     """Lateral ventricles with frontal, occipital and temporal horns, third, aqueduct, fourth."""
     s = size * (1.0 + (skew if x > 0 else -skew))
@@ -148,24 +153,26 @@ def _ventricles(x, y, z, size, skew):
     occipital = _capsule(ax, y, z, 24.0, 34.0, 30.0, 25.0, 57.0, 25.0, 7.0 * s, 3.0 * s)
     temporal = _capsule(ax, y, z, 25.0, 32.0, 27.0, 33.0, 10.0, 5.0, 5.0 * s, 2.4 * s)
     tip = _capsule(ax, y, z, 33.0, 10.0, 5.0, 31.0, -8.0, 0.0, 2.4 * s, 1.8 * s)
-    lateral = _union(_union(_union(horn, body, 3.0), atrium, 4.0), _union(occipital, _union(temporal, tip, 1.0), 2.0), 3.0)
+    lateral = _union(
+        _union(_union(horn, body, 3.0), atrium, 4.0), _union(occipital, _union(temporal, tip, 1.0), 2.0), 3.0
+    )
     lateral = min(lateral, ax - 1.2)  # the septum
     third = _ellipsoid(x, y, z, 0.0, 1.0, 15.0, 2.0 + 1.6 * s, 14.0, 10.0)
     aqueduct = _capsule(x, y, z, 0.0, 16.0, 10.0, 0.0, 27.0, -6.0, 1.2, 1.4)
     fourth = _ellipsoid(x, y, z, 0.0, 32.0, -15.0, 7.5 * s, 5.5 * s, 10.0)
-    return max(max(lateral, third), max(aqueduct, fourth))
+    return max(lateral, third, aqueduct, fourth)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _deep_grey(ax, y, z):
     """Caudate, lentiform nucleus and thalamus."""
     caudate = _ellipsoid(ax, y, z, 15.5, -20.0, 25.0, 5.0, 11.0, 10.0)
     lentiform = _ellipsoid(ax - 0.20 * abs(y + 4.0), y, z, 23.0, -4.0, 18.0, 6.5, 18.0, 10.0)
     thalamus = _ellipsoid(ax, y, z, 11.0, 11.0, 20.0, 7.5, 13.0, 9.5)
-    return max(caudate, max(lentiform, thalamus))
+    return max(caudate, lentiform, thalamus)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _cisterns(ax, y, z, c):
     """Fluid at the base: suprasellar, ambient, quadrigeminal, prepontine, cisterna magna; and the Sylvian fissures."""
     supra = _ellipsoid(ax, y, z, 0.0, -7.0, 4.0, 12.0 * c, 10.0 * c, 7.0)
@@ -176,13 +183,16 @@ def _cisterns(ax, y, z, c):
     magna = _ellipsoid(ax, y, z, 0.0, 69.0, -30.0, 14.0 * c, 9.0 * c, 11.0)
     bent = ax + 0.008 * (y + 2.0) ** 2 + 1.3 * math.sin(0.38 * y + 0.1 * z)
     insula = _ellipsoid(bent, y, z, 42.0, -2.0, 17.0, 2.2 * c, 19.0, 13.0)
-    stem = _ellipsoid(ax, y - 0.45 * (ax - 40.0) + 1.4 * math.sin(0.3 * ax + 0.12 * z), z, 49.0, -14.0, 14.0, 12.0, 2.6 * c, 15.0)
-    base = max(max(supra, ring), max(quadrigeminal, prepontine))
-    return max(base, max(magna, max(insula, stem)))
+    stem = _ellipsoid(
+        ax, y - 0.45 * (ax - 40.0) + 1.4 * math.sin(0.3 * ax + 0.12 * z), z, 49.0, -14.0, 14.0, 12.0, 2.6 * c, 15.0
+    )
+    base = max(supra, ring, quadrigeminal, prepontine)
+    return max(base, magna, insula, stem)
 
 
-@njit(cache=True, error_model="numpy")
-def _fill(fields, origin, step, head, shift, folds, lumps):
+@compiled
+def _fill(fields, origin, step, head, shift, folds, lumps):  # noqa: PLR0915
+    """Fill all nodes; one long loop, as the fields share what they are made of."""
     for k in range(fields.shape[0]):
         for j in range(fields.shape[1]):
             for i in range(fields.shape[2]):
@@ -210,16 +220,15 @@ def _fill(fields, origin, step, head, shift, folds, lumps):
                 skin = shell + scalp
                 face = _ellipsoid(x, y, z, 0.0, -38.0, -45.0, 66.0, 58.0, 62.0)
                 face = _union(face, _capsule(x, y, z, 0.0, -92.0, -6.0, 0.0, -104.0, -34.0, 7.0, 12.0), 6.0)
-                neck = _capsule(x, y, z, 0.0, 22.0, -40.0, 0.0, 34.0, -160.0, 60.0, 56.0)
+                neck = _capsule(x, y, z, 0.0, 32.0, -46.0, 0.0, 42.0, -160.0, 61.0, 58.0)
                 skin = _union(_union(skin, face, 12.0), neck, 14.0)
+                lids = _ellipsoid(ax, y, z, 31.0, -70.0, -10.0, 17.0, 17.5, 16.0)
+                skin = _union(skin, lids, 6.0)
                 ear = _ellipsoid(ax, y, z, 80.0, 18.0, -8.0, 7.0, 15.0, 26.0)
                 skin = _union(skin, min(ear, -_ellipsoid(ax, y, z, 84.0, 12.0, -10.0, 5.5, 10.0, 16.0)), 2.0)
                 if head.haematoma_mm > 0.0:
-                    swelling = _ellipsoid(
-                        x, y, z, head.haematoma_x, head.haematoma_y, head.haematoma_z,
-                        head.haematoma_mm, head.haematoma_mm, head.haematoma_mm,
-                    )  # fmt: skip
-                    skin = _union(skin, swelling, 8.0)
+                    away2 = (x - head.haematoma_x) ** 2 + (y - head.haematoma_y) ** 2 + (z - head.haematoma_z) ** 2
+                    skin += HAEMATOMA_HEIGHT * head.haematoma_mm * math.exp(-away2 / head.haematoma_mm**2)
                 node[SKIN] = skin
                 if cavity < -8.0:  # no brain here, nor within a cell of the grid
                     node[MIDLINE], node[VENTRICLE], node[DEEP] = x, FAR_MM, FAR_MM
@@ -231,7 +240,9 @@ def _fill(fields, origin, step, head, shift, folds, lumps):
                 )
                 bx = x + push * max(1.0 - (x / 65.0) ** 2, 0.0)
                 abx = abs(bx)
-                node[MIDLINE] = bx + 0.6 * lump
+                # The brainstem has neither falx nor sulci: within it both are moved out of reach.
+                stem = BRAINSTEM_OFFSET * _ramp(_ellipsoid(bx, y, z, 0.0, 13.0, -10.0, 16.5, 14.0, 36.0), 3.0)
+                node[MIDLINE] = bx + 0.6 * lump + stem
                 node[VENTRICLE] = _ventricles(bx, y, z, head.ventricle, head.ventricle_skew)
                 node[DEEP] = _deep_grey(abx, y, z)
                 node[CISTERN] = min(_cisterns(abx, y, z, head.cistern), cavity)
@@ -240,6 +251,6 @@ def _fill(fields, origin, step, head, shift, folds, lumps):
                 # Sulci run inward: the texture is read at a point pulled towards a middle radius.
                 qx, qy, qz = bx, py, pz - CAVITY_CENTRE_MM[2]
                 radius = math.sqrt(qx * qx + qy * qy + qz * qz) + 1e-6
-                pull = (60.0 / max(radius, 15.0)) ** 0.75
+                pull = (60.0 / max(radius, 38.0)) ** 0.75
                 mirror = 90.0 if bx > 0.0 else 0.0  # the two hemispheres are not copies of one field
-                node[FOLD] = _periodic(folds, qx * pull + mirror, qy * pull, qz * pull)
+                node[FOLD] = _periodic(folds, qx * pull + mirror, qy * pull, qz * pull) + stem

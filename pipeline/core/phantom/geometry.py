@@ -57,7 +57,7 @@ def slice_heights(rng: np.random.Generator, count: int, uneven: bool) -> tuple[n
     A scan goes from below the skull's base to the vertex: about 5 mm apart; an uneven one finer in the base (as the
     habit was before spiral scanners) and coarser above.
     """
-    top = rng.uniform(96.0, 104.0)
+    top = rng.uniform(92.0, 101.0)
     if uneven:
         fine = count // 2
         steps = np.concatenate([np.full(fine, 4.0), np.full(count - fine, 6.0)])

@@ -38,16 +38,16 @@ class Head(NamedTuple):
     haematoma_mm: float
 
 
-def draw_head(rng: np.random.Generator, swollen_ventricles: bool, scalp_haematoma: bool) -> Head:
+def draw_head(rng: np.random.Generator) -> Head:
     """Draw one person's measures.
 
     Age drives what goes together in life: sulci, rim, ventricles and lucency grow with it, grey and white matter grow
     alike. Fluid has 0 to 12 HU, grey matter 37 to 41, white matter 26 to 31, as on unenhanced CT.
     """
     age = rng.uniform(0.0, 1.0)
-    ventricle = 0.75 + 0.55 * age + rng.uniform(-0.1, 0.15) + (0.2 if swollen_ventricles else 0.0)
-    angle = rng.uniform(0.15, 0.85) * np.pi * rng.choice([-1.0, 1.0])  # from the front over either side
-    haematoma_z = rng.uniform(25.0, 60.0)
+    ventricle = 0.75 + 0.55 * age + rng.uniform(-0.1, 0.15)
+    angle = rng.uniform(0.1, 0.9) * np.pi * rng.choice([-1.0, 1.0])  # from the front over either side
+    height = rng.uniform(0.05, 0.7)  # angle over the horizon of the skull's dome
     grey = rng.uniform(37.5, 40.5)
     return Head(
         scale_x=rng.uniform(0.94, 1.04),
@@ -71,10 +71,18 @@ def draw_head(rng: np.random.Generator, swollen_ventricles: bool, scalp_haematom
         sinus_hu=rng.uniform(48.0, 60.0),
         cells=rng.uniform(0.4, 1.0),
         frontal_sinus=rng.uniform(0.5, 1.15),
-        haematoma_x=78.0 * np.sin(angle) if scalp_haematoma else 0.0,
-        haematoma_y=-90.0 * np.cos(angle) if scalp_haematoma else 0.0,
-        haematoma_z=haematoma_z,
-        haematoma_mm=rng.uniform(13.0, 22.0) if scalp_haematoma else 0.0,
+        haematoma_x=76.0 * np.sin(angle) * np.cos(height),
+        haematoma_y=-91.0 * np.cos(angle) * np.cos(height),
+        haematoma_z=20.0 + 79.0 * np.sin(height),
+        haematoma_mm=rng.uniform(16.0, 28.0),
+    )
+
+
+def at_study(head: Head, swollen_ventricles: bool, scalp_haematoma: bool) -> Head:
+    """Return the same person on the day of a study: with swollen ventricles, with or without the scalp haematoma."""
+    return head._replace(
+        ventricle=head.ventricle + (0.2 if swollen_ventricles else 0.0),
+        haematoma_mm=head.haematoma_mm if scalp_haematoma else 0.0,
     )
 
 
@@ -86,7 +94,7 @@ def draw_inclusions(rng: np.random.Generator, head: Head) -> np.ndarray:
     items: list[tuple[float, ...]] = []
     for side in (-1.0, 1.0):
         x = side * rng.uniform(30.0, 32.0)
-        y = rng.uniform(-80.0, -76.0)
+        y = rng.uniform(-73.0, -70.0)
         items += [
             (x, y, -10.0, 12.2, 12.2, 12.2, 38.0),  # sclera
             (x, y, -10.0, 11.0, 11.0, 11.0, 14.0),  # vitreous body

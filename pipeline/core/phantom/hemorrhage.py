@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.core.phantom.anatomy import (
     CAVITY,
@@ -12,12 +11,12 @@ from pipeline.core.phantom.anatomy import (
     FOLD,
     GRID_ORIGIN_MM,
     GRID_STEP_MM,
+    LUMP,
     MIDLINE,
     TENTORIUM,
     VENTRICLE,
-    LUMP,
 )
-from pipeline.core.phantom.shapes import _ramp
+from pipeline.core.phantom.shapes import _ramp, compiled
 
 EPIDURAL, INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID, SUBDURAL = range(5)
 """Kinds of blood: the bit of each in a mask, RSNA's order."""
@@ -27,8 +26,8 @@ KIND, X, Y, Z, REACH, SIZE, HU, A, B, C, OEDEMA = range(11)
 volume, density, three numbers of the kind's own, width of the dark rim (mm)."""
 
 MAX_SIZE_MM = 110.0
-VOLUME_STEPS = 22
-"""Halvings of the interval when the size for a volume is sought: far below a micrometre."""
+VOLUME_STEPS = 13
+"""Halvings of the interval when the size for a volume is sought: to 0.02 mm."""
 
 
 class LesionPlan(NamedTuple):
@@ -39,10 +38,10 @@ class LesionPlan(NamedTuple):
     hu: float
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _sample(fields, x, y, z, out):
     """Interpolate all fields at a point (mm); outside the grid its edge goes on."""
-    nz, ny, nx, count = fields.shape
+    nz, ny, nx, _count = fields.shape
     u = min(max((x - GRID_ORIGIN_MM[0]) / GRID_STEP_MM, 0.0), nx - 1.001)
     v = min(max((y - GRID_ORIGIN_MM[1]) / GRID_STEP_MM, 0.0), ny - 1.001)
     w = min(max((z - GRID_ORIGIN_MM[2]) / GRID_STEP_MM, 0.0), nz - 1.001)
@@ -58,7 +57,7 @@ def _sample(fields, x, y, z, out):
         out[f] = low + a * (high - low)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _blood(lesion, size, f, x, y, z):
     """Distance (mm) into a lesion, positive inside, given the fields at the point."""
     cavity = f[CAVITY]
@@ -70,7 +69,7 @@ def _blood(lesion, size, f, x, y, z):
     if kind == INTRAPARENCHYMAL:
         r = math.sqrt((dx * lesion[A]) ** 2 + (dy * lesion[B]) ** 2 + (dz * lesion[C]) ** 2)
         inside = size * (1.0 + 0.16 * f[LUMP]) + 0.35 * min(size, 8.0) * 0.1 * f[FOLD] - r
-        return min(min(inside, cavity - 1.5), 0.5 - f[VENTRICLE])
+        return min(inside, cavity - 1.5, 0.5 - f[VENTRICLE])
     if kind == INTRAVENTRICULAR:
         # A level: everything in the ventricles that is lower than `size` along gravity (A, B, C).
         depth = lesion[A] * x + lesion[B] * y + lesion[C] * z
@@ -81,19 +80,19 @@ def _blood(lesion, size, f, x, y, z):
         if cavity > lesion[B] or f[TENTORIUM] > 0.0:
             sulci = -2.0
         fissure = min(lesion[C] - abs(f[MIDLINE]), 12.0 - f[VENTRICLE]) if cavity < 16.0 else -2.0
-        return min(min(near, max(max(sulci, fissure), f[CISTERN] + 0.6)), min(cavity, -0.5 - f[VENTRICLE]))
+        return min(near, max(sulci, fissure, f[CISTERN] + 0.6), cavity, -0.5 - f[VENTRICLE])
     # Subdural: a layer on the dura that thins towards its edges and stays on its side of the falx.
     if lesion[C] != 0.0:  # along the falx: C is the side
         u = (dy / 46.0) ** 2 + (dz / 26.0) ** 2
         layer = 0.28 * size * max(1.0 - u, 0.0) * 0.5
         offset = lesion[C] * f[MIDLINE] - 0.6
-        return min(min(offset, layer - offset), cavity)
+        return min(offset, layer - offset, cavity)
     u = (dx * dx + dy * dy + dz * dz) / (lesion[A] * lesion[A])
     layer = 0.28 * size * max(1.0 - u, 0.0) ** 0.7 * (1.0 + 0.1 * f[LUMP])
-    return min(min(min(cavity, layer - cavity), lesion[B] * f[MIDLINE] - 1.0), 1.5 - f[TENTORIUM])
+    return min(cavity, layer - cavity, lesion[B] * f[MIDLINE] - 1.0, 1.5 - f[TENTORIUM])
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _volume_mm3(lesion, size, fields, step):
     """Volume of a lesion, by sampling the ball round it every `step` mm."""
     f = np.empty(12, np.float32)
@@ -160,7 +159,7 @@ def place_lesion(
         else:
             surface, _ = _on_skull(rng, fields, side, low_z=35.0, high_z=62.0)
             lesion[X : Z + 1] = surface
-            lesion[A] = min(26.0 + 1.9 * radius + rng.uniform(0.0, 12.0), 76.0)
+            lesion[A] = min(18.0 + 1.9 * radius + rng.uniform(0.0, 10.0), 76.0)
             lesion[B] = side
             lesion[REACH] = lesion[A]
     lesion[SIZE] = _size_for(lesion, plan.volume_ml, fields)
@@ -169,7 +168,7 @@ def place_lesion(
 
 def _size_for(lesion: np.ndarray, volume_ml: float, fields: np.ndarray) -> float:
     """Return the size that gives the lesion its volume, by halving the interval of sizes."""
-    step = float(np.clip(lesion[REACH] / 24.0, 0.2, 2.2))
+    step = float(np.clip(lesion[REACH] / 20.0, 0.1, 2.4))
     low, high = 0.0, MAX_SIZE_MM
     for _ in range(VOLUME_STEPS):
         middle = 0.5 * (low + high)

@@ -12,13 +12,16 @@ LEAST_SHARE = 0.25
 def mask_from_shares(shares: np.ndarray) -> np.ndarray:
     """Return the mask of a slice: uint8 (rows, columns), bit i set where kind i fills at least a quarter of the voxel.
 
-    `shares`: float32 (rows, columns, 5), 0 to 1. Raises ValueError for another shape.
+    `shares`: float32 (5, rows, columns), 0 to 1; (0, rows, columns) where there is no blood. Raises ValueError for
+    another shape.
     """
-    if shares.ndim != 3 or shares.shape[2] != KINDS:
-        raise ValueError(f"shares of shape {shares.shape}: expected (rows, columns, {KINDS})")
-    bits = (1 << np.arange(KINDS)).astype(np.uint8)
+    if shares.ndim != 3 or len(shares) not in (0, KINDS):
+        raise ValueError(f"shares of shape {shares.shape}: expected ({KINDS}, rows, columns)")
+    mask = np.zeros(shares.shape[1:], dtype=np.uint8)
     # A thousandth of slack: four sub-samples of a quarter each must reach the quarter in float32 too.
-    return ((shares >= LEAST_SHARE - 1e-3) * bits).sum(axis=2, dtype=np.uint8)
+    for bit, share in enumerate(shares):
+        mask |= (share >= LEAST_SHARE - 1e-3).view(np.uint8) << bit
+    return mask
 
 
 def labels_from_mask(mask: np.ndarray) -> tuple[int, ...]:

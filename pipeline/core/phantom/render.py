@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from numba import njit
 
 from pipeline.core.phantom.anatomy import (
     AIR,
@@ -20,9 +19,9 @@ from pipeline.core.phantom.anatomy import (
     VENTRICLE,
 )
 from pipeline.core.phantom.head import Head
-from pipeline.core.phantom.hemorrhage import HU, KIND, OEDEMA, REACH, SIZE, X, Y, Z, _blood, _sample
+from pipeline.core.phantom.hemorrhage import HU, KIND, OEDEMA, REACH, SIZE, X, _blood, _sample
 from pipeline.core.phantom.masks import KINDS
-from pipeline.core.phantom.shapes import _ramp
+from pipeline.core.phantom.shapes import _ramp, compiled
 
 SUB_SLICES = 4
 """Samples through a slice's thickness: a quarter each, the least share that makes a label."""
@@ -53,25 +52,25 @@ def render_slice(
     frame: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
     background: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a slice without noise: HU float32 (rows, columns) and shares of blood float32 (rows, columns, 5).
+    """Return a slice without noise: HU float32 (rows, columns) and shares of blood float32 (5, rows, columns).
 
     `fields`: (z, y, x, 12); `inclusions`: (n, 7); `lesions`: (m, 11); `frame`: first pixel, steps to the next column,
     row, and through the thickness, each (3,), mm in head coordinates; `background`: HU (rows, columns) where the head
-    is not. Shares have no rows where the scan has no lesions.
+    is not. Shares have no kinds, (0, rows, columns), where the scan has no lesions.
     """
     rows, columns = background.shape
     hu = background.astype(np.float32)
-    shares = np.zeros((rows, columns, KINDS) if len(lesions) else (0, columns, KINDS), dtype=np.float32)
+    shares = np.zeros((KINDS, rows, columns) if len(lesions) else (0, rows, columns), dtype=np.float32)
     _render(fields, head, inclusions, lesions, *frame, hu, shares)
     return hu, shares
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _mix(a, b, share):
     return a + (b - a) * share
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _brain(f, head):
     """HU at a point inside the skull."""
     cavity, lump = f[CAVITY], f[LUMP]
@@ -85,7 +84,7 @@ def _brain(f, head):
         width = head.sulcus_mm * (1.0 - taper * taper)
         sulcus = sheet - width if taper < 1.0 else sheet + 6.0 * (taper - 1.0) * reach * 0.2
         fissure = abs(f[MIDLINE]) - 0.5 - 0.6 * head.rim_mm if cavity < 24.0 else 99.0
-        surface = min(min(depth, sulcus), min(fissure, -f[CISTERN]))
+        surface = min(depth, sulcus, fissure, -f[CISTERN])
         grey = max(1.0 - _ramp(surface - 3.8, 1.6), 0.9 * _ramp(f[DEEP], 2.0))
         hu = _mix(head.white_hu, head.grey_hu, grey) + 0.5 * lump
     else:
@@ -93,48 +92,50 @@ def _brain(f, head):
         folia = math.sin(cavity * 1.6 + 0.8 * f[FOLD])
         surface = min(depth, -f[CISTERN])
         hu = _mix(head.white_hu + 3.0, head.grey_hu - 1.0, 0.65 + 0.25 * folia)
-    if head.lucency_hu > 0.0:
+    if head.lucency_hu > 0.0 and f[VENTRICLE] > -16.0:
         hu -= head.lucency_hu * math.exp(min(f[VENTRICLE], 0.0) * 0.18)
     wet = max(_ramp(-surface, 1.0), _ramp(f[VENTRICLE], EDGE_MM))
     hu = _mix(hu, fluid, wet)
     return hu
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _membranes(hu, f, head, y, z):
     """Falx, tentorium and the great sinuses over what else is there."""
-    cavity, side = f[CAVITY], abs(f[MIDLINE])
+    cavity, side, tent = f[CAVITY], abs(f[MIDLINE]), abs(f[TENTORIUM])
+    if side > 6.0 and tent > 4.5:
+        return hu
     above = ((y - 2.0) / 62.0) ** 2 + ((z - 20.0) / 48.0) ** 2
     if f[TENTORIUM] < 0.5 and z > 5.0 and above > 1.0:
         hu = _mix(hu, head.falx_hu, _ramp(0.55 - side, EDGE_MM) * (0.75 + 0.25 * min(max(f[LUMP], -1.0), 1.0)))
         sinus = 4.5 - 0.8 * cavity - side
         hu = _mix(hu, head.sinus_hu, _ramp(min(sinus, 5.5 - cavity), 1.0))
     if cavity < 30.0:
-        hu = _mix(hu, head.sinus_hu - 4.0, 0.8 * _ramp(0.6 - abs(f[TENTORIUM]), EDGE_MM))
+        hu = _mix(hu, head.sinus_hu - 4.0, 0.8 * _ramp(0.6 - tent, EDGE_MM))
     if y > 35.0 and cavity < 6.0:
-        hu = _mix(hu, head.sinus_hu, _ramp(min(3.5 - abs(f[TENTORIUM]), 5.0 - cavity), 1.0))
+        hu = _mix(hu, head.sinus_hu, _ramp(min(3.5 - tent, 5.0 - cavity), 1.0))
     return hu
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _shell(f, head, x, y, z):
     """HU at a point of the head outside the brain: scalp, face, neck, bone and air."""
     skin, cavity, bone, lump = f[SKIN], f[CAVITY], f[BONE], f[LUMP]
-    planes = math.sin(0.33 * x + 2.0 * lump) + math.sin(0.41 * y - 1.5 * lump + 0.2 * z)
     if cavity > -26.0 and z > -12.0:  # scalp
         muscle = _ramp(3.0 + (18.0 - z) * 0.12 - abs(-cavity - head.skull_mm - 3.0), 1.5) if z < 42.0 else 0.0
         muscle *= _ramp(-abs(y + 18.0) + 34.0, 8.0) if y < 30.0 else 1.0
         hu = _mix(FAT_HU, MUSCLE_HU, max(muscle, 0.75 * _ramp(bone + 1.3, 1.0)))
     else:
-        hu = _mix(MUSCLE_HU, FAT_HU, _ramp(planes - 1.1, 0.7))
+        planes = math.sin(0.15 * x + 2.2 * lump) + math.sin(0.19 * y - 1.7 * lump + 0.1 * z)
+        hu = _mix(MUSCLE_HU, FAT_HU, 0.8 * _ramp(0.16 + 0.1 * lump - abs(planes), 0.25))
         hu = _mix(hu, FAT_HU, _ramp(6.0 + 1.5 * lump - skin, 2.0))
     hu = _mix(hu, SKIN_HU, _ramp(1.5 - skin, EDGE_MM))
     if head.haematoma_mm > 0.0:
         dx = x / head.scale_x - head.haematoma_x
         dy = y / head.scale_y - head.haematoma_y
         dz = z / head.scale_z - head.haematoma_z
-        swelling = head.haematoma_mm - math.sqrt(dx * dx + dy * dy + dz * dz)
-        hu = _mix(hu, SCALP_BLOOD_HU, _ramp(min(swelling, skin - 2.0), 1.5))
+        swelling = 0.95 * head.haematoma_mm - math.sqrt(dx * dx + dy * dy + dz * dz)
+        hu = _mix(hu, SCALP_BLOOD_HU, _ramp(min(swelling, skin - 2.5), 1.5))
     hu = _mix(hu, FAT_HU, _ramp(f[ORBIT], EDGE_MM))
     core = min(bone, -cavity) - head.table_mm * (0.75 if z > -5.0 else 0.55)
     hardness = _mix(CORTEX_HU, DIPLOE_HU + 140.0 * lump, _ramp(core, 1.2))
@@ -150,7 +151,7 @@ def _shell(f, head, x, y, z):
     return hu
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _reachable(table, count, first, radius_column, p, direction, step, columns, found, low, high):
     """List the rows of a table of balls that a line of pixels meets, with the columns of pixels where it does.
 
@@ -173,8 +174,9 @@ def _reachable(table, count, first, radius_column, p, direction, step, columns, 
     return n
 
 
-@njit(cache=True, error_model="numpy")
-def _render(fields, head, inclusions, lesions, first, to_column, to_row, through, hu, shares):
+@compiled
+def _render(fields, head, inclusions, lesions, first, to_column, to_row, through, hu, shares):  # noqa: PLR0912, PLR0915
+    """Fill hu and shares; one long loop, because a call with arrays per voxel would cost more than the voxel."""
     rows, columns = hu.shape
     f, ahead, slope = np.empty(12, np.float32), np.empty(12, np.float32), np.empty(12, np.float32)
     p = np.empty(3)
@@ -249,9 +251,8 @@ def _render(fields, head, inclusions, lesions, first, to_column, to_row, through
                         if share > 0.0:
                             value = _mix(value, lesion[HU] + 2.5 * f[LUMP], share)
                             # Of two lesions of one kind in a voxel, each fills its own part of it.
-                            cell = shares[r, c]
                             kind = int(lesion[KIND])
-                            cell[kind] = min(cell[kind] + weight * np.float32(share), np.float32(1.0))
+                            shares[kind, r, c] = min(shares[kind, r, c] + weight * np.float32(share), np.float32(1.0))
                 total[c] += weight * np.float32(value * cover)
                 covered[c] += weight * np.float32(cover)
         for c in range(columns):

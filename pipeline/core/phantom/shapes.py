@@ -4,8 +4,12 @@ import math
 
 from numba import njit
 
+compiled = njit(cache=True, error_model="numpy", fastmath=True)
+"""How every kernel of the phantom is compiled: no number here is infinite or missing, so sums may be
+reordered."""
 
-@njit(cache=True, error_model="numpy")
+
+@compiled
 def _ellipsoid(x, y, z, cx, cy, cz, rx, ry, rz):
     """Distance to an ellipsoid's surface, exact on the surface and of the right sign everywhere (I. Quilez's bound)."""
     ux, uy, uz = (x - cx) / rx, (y - cy) / ry, (z - cz) / rz
@@ -16,7 +20,7 @@ def _ellipsoid(x, y, z, cx, cy, cz, rx, ry, rz):
     return k0 * (1.0 - k0) / k1
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _capsule(x, y, z, ax, ay, az, bx, by, bz, ra, rb):
     """Distance to a tapered tube from point a (radius ra) to point b (radius rb)."""
     px, py, pz = x - ax, y - ay, z - az
@@ -27,14 +31,14 @@ def _capsule(x, y, z, ax, ay, az, bx, by, bz, ra, rb):
     return ra + (rb - ra) * h - math.sqrt(dx * dx + dy * dy + dz * dz)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _union(a, b, k):
     """Union of two solids whose seam is rounded over k mm."""
     h = max(k - abs(a - b), 0.0) / k
     return max(a, b) + h * h * k * 0.25
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _ramp(distance, width):
     """Share of a sampling aperture of `width` mm that lies inside, from the signed distance of its centre."""
     return min(max(0.5 + distance / width, 0.0), 1.0)

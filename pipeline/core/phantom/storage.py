@@ -27,7 +27,8 @@ class Storage:
             return -1000, WRAP - 1 - 1000
         offset = round(float(self.intercept))
         low, high = (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if self.signed else (0, 2**self.bits - 1)
-        return low + offset, high + offset
+        limits = np.iinfo(np.int16)  # what HU are kept in
+        return max(low + offset, limits.min), min(high + offset, limits.max)
 
 
 STORAGES = {
@@ -49,7 +50,7 @@ STORAGES = {
 def intended_hu(hu: np.ndarray, storage: Storage) -> np.ndarray:
     """Return HU rounded half up and clipped to what the storage holds: int16, shape as given."""
     low, high = storage.hu_range
-    return np.clip(np.floor(hu + np.float32(0.5)), low, min(high, np.iinfo(np.int16).max)).astype(np.int16)
+    return np.clip(np.floor(hu + np.float32(0.5)), low, high).astype(np.int16)
 
 
 def encode_pixels(hu: np.ndarray, storage: Storage) -> np.ndarray:

@@ -23,6 +23,6 @@ def band_noise(rng: np.random.Generator, wavelength_mm: float, bandwidth: float 
     wave_number = np.sqrt(full[:, None, None] ** 2 + full[None, :, None] ** 2 + half[None, None, :] ** 2)
     centre = 1.0 / wavelength_mm
     spectrum *= np.exp(-(((wave_number - centre) / (bandwidth * centre)) ** 2))
-    field = np.fft.irfftn(spectrum, s=white.shape)
+    field = np.fft.irfftn(spectrum, s=white.shape, axes=(0, 1, 2))
     field -= field.mean()
     return (field / field.std()).astype(np.float32)
