@@ -35,7 +35,7 @@ FAR_MM = -20.0
 BRAINSTEM_OFFSET = 30.0
 """More than the brainstem is wide, mm."""
 
-HAEMATOMA_HEIGHT = 0.45
+HAEMATOMA_HEIGHT = 0.34
 """How far a scalp haematoma lifts the skin, relative to its radius."""
 
 CAVITY_CENTRE_MM = (0.0, 0.0, 20.0)

@@ -74,7 +74,7 @@ def draw_head(rng: np.random.Generator) -> Head:
         haematoma_x=76.0 * np.sin(angle) * np.cos(height),
         haematoma_y=-91.0 * np.cos(angle) * np.cos(height),
         haematoma_z=20.0 + 79.0 * np.sin(height),
-        haematoma_mm=rng.uniform(16.0, 28.0),
+        haematoma_mm=rng.uniform(18.0, 34.0),
     )
 
 
