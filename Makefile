@@ -2,6 +2,9 @@
 
 DATASET ?= phantom
 
+# These are said on the command line or not at all: an environment may well have a NAME of its own.
+$(foreach variable,NAME SET SEED FOLD FORCE,$(if $(filter environment,$(origin $(variable))),$(eval $(variable) :=)))
+
 # What plans a run before anything is installed, and makes .venv: any Python from 3.11 on.
 BARE_PYTHON ?= python3
 # An environment of the user's own (PYTHON=...) is used as it is; otherwise .venv is made from requirements.txt.

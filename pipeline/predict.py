@@ -34,7 +34,7 @@ def main(job: Job) -> None:
     section = section_settings(settings, "predict")
     provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
 
-    slices = read_table(paths.slices)
+    slices = read_table(paths.slices, ["slice_id", "scan_id", "split", "z_mm", *LABELS])
     cnn = read_table(paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
     cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
     wanted = ((cnn["split"] == "test") | (cnn["fold"] == fold)).to_numpy(dtype=bool)

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from pipeline.config import section_settings
+from pipeline.config import LABELS, section_settings
 from pipeline.core.rows import label_matrix, scan_bounds, training_rows
 from pipeline.learn.modules import ScanModule
 from pipeline.learn.scan_data import Scans, scan_loader
@@ -30,7 +30,8 @@ def main(job: Job) -> None:
     provenance = Provenance("sequence", sections, [reduced, slices], job.threads)
     rows, features = read_vectors(reduced)
     # EMBEDDINGS and REDUCED keep the order of SLICES: scan after scan, each from its most caudal slice up.
-    rows = rows.merge(read_table(slices), on="slice_id", how="left", validate="one_to_one")
+    labels = read_table(slices, ["slice_id", "scan_id", *LABELS])
+    rows = rows.merge(labels, on="slice_id", how="left", validate="one_to_one")
     parts = training_rows(rows["fold"], fold)
     scans = [
         Scans(

@@ -2,7 +2,7 @@
 
 import logging
 
-from pipeline.config import section_settings
+from pipeline.config import LABELS, section_settings
 from pipeline.core.rows import cached_slices, label_matrix, training_rows
 from pipeline.learn.modules import SliceModule
 from pipeline.learn.seeds import seed_of
@@ -28,7 +28,8 @@ def main(job: Job) -> None:
     inputs = [require(paths.slices, "index"), require(paths.images, "window"), require(paths.folds, "split")]
     sections = {name: section_settings(settings, name) for name in ("view", "split", "train")}
     provenance = Provenance("train", {**sections, "fold": fold}, inputs, job.threads)
-    rows = cached_slices(*(read_table(path) for path in inputs))
+    slices = read_table(paths.slices, ["slice_id", "patient_id", "split", *LABELS])
+    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds))
     train_mask, validation_mask = training_rows(rows["fold"], fold)
 
     torch.manual_seed(seed_of(settings.train.seed, fold))

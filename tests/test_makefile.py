@@ -208,6 +208,12 @@ def test_clean_never_takes_the_raw_files_of_a_real_data_set(clone):
     assert not (clone / "data/phantom/raw").exists()
 
 
+def test_a_name_in_the_environment_names_no_run(clone, monkeypatch):
+    monkeypatch.setenv("NAME", "hostname")
+    monkeypatch.setenv("FORCE", "1")
+    assert "hostname" not in make(clone, "-n", "submission").stdout
+
+
 def test_help_names_every_stage_and_variable(clone):
     text = make(clone, "help").stdout
     for word in (*STAGE_ORDER, "DATASET", "RECIPE", "FOLDS", "SET", "SEED", "FORCE", "PYTHON", "N_JOBS", "THREADS"):
