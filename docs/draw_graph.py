@@ -1,4 +1,4 @@
-"""Draw docs/graph.png from the Makefile's own rules: `.venv/bin/python docs/draw_graph.py`."""
+"""Draw docs/graph.png from the Makefile's own rules: `.venv/bin/python -m docs.draw_graph`."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw docs/phantom.png from the phantom data set: `.venv/bin/python docs/draw_phantom.py` (after `make index`)."""
+"""Draw docs/phantom.png from the phantom data set: `.venv/bin/python -m docs.draw_phantom` (after `make index`)."""
 
 from pathlib import Path
 

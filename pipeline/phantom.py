@@ -5,9 +5,8 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 from joblib import Parallel, delayed
@@ -18,7 +17,9 @@ from pipeline.core.phantom.masks import labels_from_mask
 from pipeline.core.phantom.plan import MIN_SCANS, ScanPlan, make_plan
 from pipeline.core.phantom.scan import build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES
+from pipeline.plan import Job, record_of
 from pipeline.shell.dicom_write import SliceHeader, write_slice
+from pipeline.shell.provenance import Provenance
 
 FORMAT = 1
 """Raised when the same settings come to mean other files."""
@@ -42,9 +43,12 @@ class Row:
     repeated: bool
 
 
-def main(job: Any) -> None:
-    """Make the data set that the job asks for: `job.paths.raw`, `job.phantom.scans`, `job.phantom.seed`."""
-    write_data_set(job.paths.raw, job.phantom.scans, job.phantom.seed, job.n_jobs)
+def main(job: Job) -> None:
+    """Make the data set that the job asks for, and the record beside it."""
+    raw, settings = job.paths.raw, job.phantom
+    provenance = Provenance("phantom", asdict(settings), [], job.threads)
+    write_data_set(raw, settings.scans, settings.seed, job.n_jobs)
+    provenance.write_record(record_of(raw))
 
 
 def write_data_set(raw: Path, scans: int, seed: int, n_jobs: int) -> None:

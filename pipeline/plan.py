@@ -211,8 +211,9 @@ def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom
 
 def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
     """Return the files that each artefact's stage leaves beside it; Make itself follows the artefact alone."""
+    phantom_files = [paths.sample_submission, paths.truth, record_of(paths.raw)]
     beside = {
-        paths.labels: [paths.sample_submission, paths.truth] if paths.dataset == "phantom" else [],
+        paths.labels: phantom_files if paths.dataset == "phantom" else [],
         paths.slices: [paths.rejected, record_of(paths.slices)],
         paths.folds: [record_of(paths.folds)],
         paths.images: [paths.images_rejected, record_of(paths.images)],

@@ -4,7 +4,6 @@ import csv
 import hashlib
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,8 +14,9 @@ from pipeline.config import LABELS, UserError
 from pipeline.core.phantom.plan import make_plan
 from pipeline.core.phantom.scan import RUN_OVERLAP, build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES, encode_pixels, intended_hu
-from pipeline.phantom import SLICE_DIGITS, Row, identifier, main, write_data_set
+from pipeline.phantom import SLICE_DIGITS, Row, identifier, write_data_set
 from pipeline.shell.dicom_write import SliceHeader, write_slice
+from tests.stages import TINY, run_stage
 
 SCANS, SEED = 8, 5
 RSNA_TAGS = {
@@ -216,13 +216,13 @@ def test_patients_return_and_rows_repeat(files):
     assert set(counts.values()) == {1, 2}
 
 
-def test_foreign_data_are_never_deleted(tmp_path):
-    raw = tmp_path / "raw"
-    raw.mkdir()
+def test_foreign_data_are_never_deleted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "data" / "phantom" / "raw"
+    raw.mkdir(parents=True)
     (raw / "mine.dcm").write_bytes(b"kept")
-    job = SimpleNamespace(paths=SimpleNamespace(raw=raw), phantom=SimpleNamespace(scans=8, seed=0), n_jobs=1)
     with pytest.raises(UserError, match="holds data that the phantom did not make"):
-        main(job)
+        run_stage("phantom", *TINY)
     assert (raw / "mine.dcm").read_bytes() == b"kept"
     link = tmp_path / "link"
     link.symlink_to(raw)

@@ -28,6 +28,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         run_stages(ALL, *TINY)
+        run_stage("score", *TINY, "--fold", "0")
         run_stage("leaderboard", *TINY)
     return folder
 
