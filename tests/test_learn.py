@@ -16,7 +16,7 @@ from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.learn.slice_data import SliceImages, augmentation, read_png, slice_loader
-from pipeline.learn.trainer import fit
+from pipeline.learn.trainer import fit, precision
 from pipeline.nets.build import build_slice_classifier
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 
@@ -214,6 +214,16 @@ def test_validation_shows_the_score_that_submissions_are_judged_by(png_paths, la
     logged = (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").read_text()
     assert VALIDATION_SCORE in logged
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "bf16", "expected"),
+    [(False, False, "32-true"), (True, True, "bf16-mixed"), (True, False, "16-mixed")],
+)
+def test_precision_follows_the_machine(gpu, bf16, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    assert precision() == expected
 
 
 def test_embeddings_are_half_precision_and_finite_even_where_an_activation_runs_away(png_paths):
