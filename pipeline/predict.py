@@ -34,18 +34,18 @@ def main(job: Job) -> None:
     section = section_settings(settings, "predict")
     provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
 
-    slices = read_table(paths.slices, ["slice_id", "scan_id", "split", "z_mm", *LABELS])
+    slices = read_table(paths.slices, ["slice_id", "scan_id", "patient_id", "split", "z_mm", *LABELS])
     cnn = read_table(paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
     cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
     wanted = ((cnn["split"] == "test") | (cnn["fold"] == fold)).to_numpy(dtype=bool)
     stages = {"cnn": cnn[wanted]}
     if has_sequence:
         stages["sequence"] = _sequence_rows(job, fold, cnn, wanted)
-    rejected = _rejected_test_slices(*(read_table(path) for path in rejections), known=set(cnn["slice_id"]))
+    rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=set(cnn["slice_id"]))
     prevalence = label_matrix(slices[slices["split"] == "train"]).mean(axis=0)
     tables, counts = [], {}
     for stage, rows in stages.items():
-        filled, counts = _filled_rows(rejected, rows[rows["split"] == "test"], prevalence)
+        filled, counts = filled_rows(rejected, rows[rows["split"] == "test"], prevalence)
         tables.append(pd.concat([rows, filled], ignore_index=True).assign(stage=stage, fold=fold))
     if len(rejected):
         log.warning(
@@ -73,7 +73,7 @@ def _sequence_rows(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -
     return rows.assign(**{name: predicted[:, i] for i, name in enumerate(P_LABELS)})
 
 
-def _rejected_test_slices(index: pd.DataFrame, window: pd.DataFrame, known: set[str]) -> pd.DataFrame:
+def rejected_test_slices(index: pd.DataFrame, window: pd.DataFrame, known: set[str]) -> pd.DataFrame:
     """Return one row a rejected test slice that a prediction is wanted for."""
     rejected = pd.concat([index, window], ignore_index=True)
     wanted = (rejected["split"] == "test") & rejected["slice_id"].notna() & ~rejected["reason"].isin(UNWANTED)
@@ -81,20 +81,21 @@ def _rejected_test_slices(index: pd.DataFrame, window: pd.DataFrame, known: set[
     return rejected.drop_duplicates("slice_id").reset_index(drop=True)
 
 
-def _filled_rows(
+def filled_rows(
     rejected: pd.DataFrame, test: pd.DataFrame, prevalence: np.ndarray
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return rows for rejected slices, and how many came from neighbours and from the training prevalence.
 
     A slice whose scan and place are known takes what lies between its readable neighbours; the neighbours may belong
-    to either acquisition of a series that held two.
+    to either acquisition of a series that held two (a UID may end in .2 by itself: the patient must be the same).
     """
     filled = rejected.assign(split="test", **dict(zip(P_LABELS, prevalence.astype(np.float64), strict=True)))
     filled["scan_id"] = filled["scan_id"].fillna("")
     series = test["scan_id"].str.replace(r"\.[2-9]$", "", regex=True)
     counts = {"neighbours": 0, "prevalence": 0}
     for index, row in filled.iterrows():
-        neighbours = test[(test["scan_id"] == row["scan_id"]) | (series == row["scan_id"])].sort_values("z_mm")
+        same_series = (series == row["scan_id"]) & (test["patient_id"] == row["patient_id"])
+        neighbours = test[(test["scan_id"] == row["scan_id"]) | same_series].sort_values("z_mm")
         if len(neighbours) == 0 or pd.isna(row["z_mm"]):
             counts["prevalence"] += 1
             continue

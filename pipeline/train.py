@@ -1,6 +1,7 @@
 """Stage `train`: fine-tune the slice classifier of one fold."""
 
 import logging
+from pathlib import Path
 
 from pipeline.config import LABELS, section_settings
 from pipeline.core.rows import cached_slices, label_matrix, training_rows
@@ -27,6 +28,8 @@ def main(job: Job) -> None:
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
     inputs = [require(paths.slices, "index"), require(paths.images, "window"), require(paths.folds, "split")]
     sections = {name: section_settings(settings, name) for name in ("view", "split", "train")}
+    if Path(settings.train.weights).is_file():
+        inputs.append(Path(settings.train.weights))
     provenance = Provenance("train", {**sections, "fold": fold}, inputs, job.threads)
     slices = read_table(paths.slices, ["slice_id", "patient_id", "split", *LABELS])
     rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds))

@@ -1,0 +1,43 @@
+"""Joining tables into training rows: no patient leaks, no test slice has a fold, scans stay in order."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.config import UserError
+from pipeline.core.rows import cached_slices, scan_bounds, training_rows
+
+SLICES = pd.DataFrame(
+    {
+        "slice_id": ["a", "b", "c", "d", "e"],
+        "patient_id": ["p", "p", "q", "p", "r"],
+        "split": ["train", "train", "train", "test", "test"],
+    }
+)
+IMAGES = pd.DataFrame({"slice_id": ["e", "d", "c", "a"], "path": ["e.png", "d.png", "c.png", "a.png"]})
+FOLDS = pd.DataFrame({"patient_id": ["p", "q"], "fold": [0, 1]})
+
+
+def test_rows_keep_the_order_of_slices_and_those_without_an_image_are_left_out():
+    rows = cached_slices(SLICES, IMAGES, FOLDS)
+    assert rows["slice_id"].tolist() == ["a", "c", "d", "e"]
+    assert rows["png"].tolist() == ["a.png", "c.png", "d.png", "e.png"]
+
+
+def test_a_test_slice_has_no_fold_even_where_its_patient_has_one():
+    rows = cached_slices(SLICES, IMAGES, FOLDS)
+    assert rows["fold"].isna().tolist() == [False, False, True, True]
+
+
+def test_training_and_validation_part_the_training_slices_by_patient():
+    rows = cached_slices(SLICES, IMAGES, FOLDS)
+    train, validation = training_rows(rows["fold"], 1)
+    assert rows["slice_id"][train].tolist() == ["a"]
+    assert rows["slice_id"][validation].tolist() == ["c"]
+    with pytest.raises(UserError, match=r"fold 3: 2 rows to train on and 0 to validate on; folds are \[0, 1\]"):
+        training_rows(rows["fold"], 3)
+
+
+def test_bounds_of_scans():
+    assert scan_bounds(np.array(["s", "s", "t", "u", "u", "u"])).tolist() == [0, 2, 3, 6]
+    assert scan_bounds(np.array([])).tolist() == [0]
