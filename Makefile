@@ -19,7 +19,7 @@ ARGUMENTS := --dataset "$(DATASET)" $(strip $(call option,RECIPE,recipe) $(call 
   $(call option,NAME,name) $(call option,SEED,seed) $(call option,FOLDS,folds) $(call option,THREADS,threads) \
   $(call option,N_JOBS,n-jobs) $(call option,MAX_REJECTED,max-rejected) $(call option,PHANTOM_SCANS,phantom-scans) \
   $(call option,PHANTOM_SEED,phantom-seed) $(if $(SET),--set $(foreach change,$(SET),"$(change)")))
-RUN_STAGE = $(PYTHON) -m pipeline $(1) $(ARGUMENTS) $(if $(FORCE),--force)
+RUN_STAGE = $(PYTHON) -m pipeline $(1) $(ARGUMENTS) $(if $(filter 1,$(FORCE)),--force)
 
 # The run's file names, and who owns them, are computed once, here, by pipeline/plan.py: CNN, REDUCED, CSV, ...
 # A settings file's name carries the digest of the settings, so that a changed setting is a missing file.
@@ -138,7 +138,7 @@ score:    $(FILES_score)
 submit:   $(FILES_submit)
 .venv:    .venv/installed
 
-ifdef FORCE
+ifeq ($(FORCE),1)
 $(foreach goal,$(MAKECMDGOALS),$(if $(FILES_$(goal)),$(eval $(FILES_$(goal)): FORCED)))
 endif
 
@@ -150,12 +150,14 @@ leaderboard: | $(VENV)
 status: | $(VENV)
 	@$(call RUN_STAGE,status)
 
-# Artefacts of DATASET, or of one run where RECIPE, SET or NAME was given; never raw/ of a real data set, never .venv.
+# Artefacts of DATASET, or of one run where it was named; never raw/ of a real data set, never .venv.
 clean:
-ifneq ($(filter command line environment,$(origin RECIPE) $(origin SET) $(origin NAME)),)
-	rm -rf $(addsuffix /$(DATASET)/$(RUN),models features submissions) submissions/$(DATASET)/$(RUN).csv submissions/$(DATASET)/$(RUN).json
+ifneq ($(RECIPE)$(SET)$(NAME)$(filter-out 0,$(SEED)),)
+	rm -rf $(addsuffix /$(DATASET)/$(RUN),models features submissions)
+	rm -f $(addprefix submissions/$(DATASET)/$(RUN),.csv .json)
 else
-	rm -rf $(addsuffix /$(DATASET),models features submissions) data/$(DATASET)/*.parquet data/$(DATASET)/*.json data/$(DATASET)/png
+	rm -rf $(addsuffix /$(DATASET),models features submissions)
+	rm -rf data/$(DATASET)/*.parquet data/$(DATASET)/*.json data/$(DATASET)/png
 	$(if $(filter phantom,$(DATASET)),rm -rf data/phantom/raw)
 endif
 

@@ -149,6 +149,7 @@ def test_force_redoes_the_named_stage_alone(clone, goal, redone):
     finish(clone)
     assert planned(clone, *goal) == []
     assert planned(clone, *goal, "FORCE=1") == redone
+    assert planned(clone, *goal, "FORCE=0") == []
 
 
 def test_another_phantom_is_made_anew_with_all_behind_it(clone):
@@ -196,6 +197,7 @@ def test_clean_never_takes_the_raw_files_of_a_real_data_set(clone):
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).touch()
     assert make(clone, "clean", "RECIPE=tiny").returncode == 0
+    assert make(clone, "clean", "SEED=1").returncode == 0
     assert (clone / "models/phantom/quickstart/fold-0.safetensors").exists()
     assert make(clone, "clean", "RECIPE=quickstart").returncode == 0
     assert not (clone / "models/phantom/quickstart").exists()
