@@ -97,7 +97,8 @@ def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:
     taken = set(series)
     ordered = []
     scan_ids = np.empty(len(usable), dtype=object)
-    for name, start, end in zip(series, first, np.append(first[1:], len(usable)), strict=True):
+    bounds = np.append(first, len(usable))
+    for name, start, end in zip(series, bounds[:-1], bounds[1:], strict=True):
         rows = slice(start, end)
         order = order_series(usable["slice_id"].array[rows].tolist(), places[rows], orientation[rows], signature[rows])
         ordered.append(order)

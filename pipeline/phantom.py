@@ -1,5 +1,6 @@
 """Stage `phantom`: make a data set of made-up head scans in RSNA 2019's layout, with masks and the test set's truth."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -9,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
-from joblib import Parallel, delayed
-from tqdm import tqdm
 
 from pipeline.config import LABELS, UserError
 from pipeline.core.phantom.masks import labels_from_mask
@@ -19,6 +18,7 @@ from pipeline.core.phantom.scan import build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES
 from pipeline.plan import Job, record_of
 from pipeline.shell.dicom_write import SliceHeader, write_slice
+from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance
 
 FORMAT = 1
@@ -70,13 +70,8 @@ def write_data_set(raw: Path, scans: int, seed: int, n_jobs: int) -> None:
     for name in ("stage_2_train", "stage_2_test", "masks"):
         (partial / name).mkdir(parents=True)
     plans = make_plan(scans, seed)
-    log.info("phantom: %d scans, seed %d, %d processes", scans, seed, n_jobs)
-    tasks = (delayed(_write_scan)(partial, plan, seed) for plan in plans)
-    rows: list[Row] = []
-    with tqdm(total=len(plans), unit=" scans", disable=None) as bar:
-        for written in Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator")(tasks):
-            rows += written
-            bar.update()
+    write = functools.partial(_write_scan, partial, seed=seed)
+    rows = [row for written in parallel_map(write, plans, n_jobs, "scans", chunk_items=1) for row in written]
     _write_tables(partial, rows)
     settings = {"format": FORMAT, "scans": scans, "seed": seed}
     (partial / MARKER).write_text(json.dumps(settings, sort_keys=True) + "\n", encoding="utf-8")

@@ -135,6 +135,15 @@ def test_what_is_left_out_has_its_reason_and_place(project):
     assert slices.loc[slices["split"] == "test", "position"].tolist() == [*range(5)]
 
 
+def test_a_data_set_without_one_readable_file_is_refused_in_words(project):
+    for path in (project / "data/small/raw").glob("stage_2_*/*.dcm"):
+        path.write_bytes(b"not DICOM")
+    with pytest.raises(UserError, match=r"14 of 14 files are rejected, more than MAX_REJECTED=0.05: 14 unreadable"):
+        index.main(make_job(max_rejected=0.05))
+    with pytest.raises(UserError, match=r"no training slice can be used; the first: .*unreadable"):
+        index.main(make_job(max_rejected=1.0))
+
+
 def test_too_many_rejected_files_stop_before_anything_is_written(project):
     index.main(make_job())
     before = all_files(project / "data")

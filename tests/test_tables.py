@@ -1,5 +1,7 @@
 """Tables and files on disk: contracts, provenance, streaming, and files that are whole or not there."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -138,6 +140,19 @@ def test_provenance_names_what_was_read_by_its_digest(tmp_path):
     assert (record["stage"], record["settings"], record["parameters"]) == ("train", {"epochs": 1}, 5)
     assert record["versions"]["numpy"] == np.__version__
     assert "seconds" not in provenance.facts
+
+
+def test_processes_follow_the_caller_to_another_folder(tmp_path, monkeypatch):
+    items = ["x"] * (CHUNK_ITEMS + 1)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text(name)
+        monkeypatch.chdir(tmp_path / name)
+        assert set(parallel_map(_text, items, 2, "files")) == {name}
+
+
+def _text(name: str) -> str:
+    return Path(name).read_text()
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
