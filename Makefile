@@ -38,8 +38,9 @@ FOLDS_OF_RUN  := $(subst $(comma), ,$(FOLD_LIST))
 FOLDS_AT_HAND := $(or $(FOLD),$(FOLDS_OF_RUN))
 ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
 INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
+TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
 
-.PHONY: submission test .venv help clean status leaderboard FORCED \
+.PHONY: submission test .venv help clean status leaderboard ablation table-row FORCED \
   phantom index split window train embed reduce sequence predict score submit
 .SUFFIXES:
 
@@ -138,6 +139,8 @@ score:    $(FILES_score)
 submit:   $(FILES_submit)
 .venv:    .venv/installed
 
+table-row: $(CSV) $(OOF_SCORE)
+
 ifeq ($(FORCE),1)
 $(foreach goal,$(MAKECMDGOALS),$(if $(FILES_$(goal)),$(eval $(FILES_$(goal)): FORCED)))
 endif
@@ -146,6 +149,12 @@ endif
 
 leaderboard: | $(VENV)
 	@$(call RUN_STAGE,leaderboard)
+
+# Each row of the paper's table is a run of its own; they share what their settings share.
+ablation: | $(VENV)
+	@$(foreach recipe,$(TABLE_RECIPES),$(MAKE) --no-print-directory table-row RECIPE=$(recipe) &&) true
+	@$(call RUN_STAGE,leaderboard) >/dev/null
+	@$(call RUN_STAGE,ablation)
 
 status: | $(VENV)
 	@$(call RUN_STAGE,status)
@@ -168,6 +177,7 @@ help:
 #: make test         the tests, from a fresh clone too
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
+#: make ablation     run all variants of the recipe and print its paper's table with our figures beside it
 #: make status       each artefact of the run: fresh, stale and why, or missing
 #: make clean        remove artefacts of DATASET (and RECIPE, if given); never raw/ of a real data set, never .venv
 #: make -n ...       say what would be done; make -jN runs folds side by side

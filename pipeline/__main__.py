@@ -6,9 +6,19 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline import plan
-from pipeline.config import Run, UserError, make_run, recipe_folds
+from pipeline.config import (
+    Run,
+    UserError,
+    base_recipe,
+    make_run,
+    published_tables,
+    recipe_folds,
+    recipe_names,
+    variant_names,
+)
 
 STAGES = {
     "phantom": "make the phantom data set",
@@ -22,6 +32,7 @@ STAGES = {
     "predict": "predict out-of-fold and test slices",
     "score": "score a fold, or without --fold all folds together and the test part",
     "submit": "write the submission",
+    "ablation": "print the paper's tables of the recipe's variants with our figures beside them",
     "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
     "status": "say of each artefact whether it is fresh, stale or missing",
 }
@@ -63,9 +74,14 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+def recipe_of(arguments: argparse.Namespace) -> str:
+    """Return the recipe asked for, or the data set's usual one."""
+    return arguments.recipe or ("quickstart" if arguments.dataset == "phantom" else "burduja2020")
+
+
 def make_job(arguments: argparse.Namespace) -> plan.Job:
     """Return what a stage is told; raises UserError for unknown recipes, settings, folds and impossible numbers."""
-    recipe_name = arguments.recipe or ("quickstart" if arguments.dataset == "phantom" else "burduja2020")
+    recipe_name = recipe_of(arguments)
     run = make_run(recipe_name, _changes(arguments.set), arguments.name, arguments.seed)
     folds = _folds(arguments.folds, run, recipe_name)
     if arguments.fold is not None and not 0 <= arguments.fold < run.settings.split.folds:
@@ -88,7 +104,24 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
         threads=arguments.threads,
         max_rejected=arguments.max_rejected,
         force=arguments.force,
+        **(_tables(arguments, recipe_name) if arguments.stage == "ablation" else {}),
     )
+
+
+def _tables(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
+    """Return the tables of the recipe's paper, and the run of each of their rows."""
+    if arguments.name:
+        raise UserError(f"NAME={arguments.name}: names one run, a table has many; leave it out")
+    if recipe_name not in recipe_names():
+        raise UserError(f"RECIPE={recipe_name}: a table belongs to the recipe, RECIPE={base_recipe(recipe_name)}")
+    names = dict(zip(("", *variant_names(recipe_name)), table_recipes(recipe_name), strict=True))
+    runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
+    return {"tables": published_tables(recipe_name), "table_runs": runs}
+
+
+def table_recipes(recipe_name: str) -> list[str]:
+    """Return a recipe's name, and `<recipe>-<variant>` for each of its variants."""
+    return [recipe_name, *(f"{recipe_name}-{variant}" for variant in variant_names(recipe_name))]
 
 
 def _changes(words: list[str]) -> dict[str, str]:
@@ -119,7 +152,8 @@ def main() -> int:
     try:
         job = make_job(arguments)
         if arguments.stage == "plan":
-            variables = plan.make_variables(job.paths, job.folds, job.phantom)
+            recipes = table_recipes(base_recipe(recipe_of(arguments)))
+            variables = plan.make_variables(job.paths, job.folds, job.phantom, recipes)
             sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables.items()) + "\n")
         elif arguments.stage == "settings":
             _write_settings(job, arguments.file)

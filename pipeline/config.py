@@ -6,11 +6,15 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 LABELS = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
 """The six labels of RSNA 2019, in the order of its submission file."""
+
+P_LABELS = tuple(f"p_{label}" for label in LABELS)
+"""Columns of probabilities, in label order."""
 
 METRIC_WEIGHTS = (1.0, 1.0, 1.0, 1.0, 1.0, 2.0)
 """Weights of the labels in the challenge's log loss; divided by their sum."""
@@ -178,6 +182,11 @@ def settings_digest(settings: Settings) -> str:
     return digest(dataclasses.asdict(settings))
 
 
+def last_stage(settings: Settings) -> str:
+    """Return the stage whose predictions are handed in: `sequence`, or `cnn` for a recipe that ends there."""
+    return "cnn" if settings.sequence.kind == "none" else "sequence"
+
+
 def variant(settings: Settings, **changes: Any) -> Settings:
     """Return settings with dotted fields changed: `variant(BASE, **{"train.epochs": 3})`.
 
@@ -249,22 +258,53 @@ def _show(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """A named set of settings and the run it differs from."""
+    """A named set of settings, and the runs it differs from, the nearest first."""
 
     name: str
     settings: Settings
-    parent: "Run | None" = None
+    parents: "tuple[Run, ...]" = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the run `<recipe>-<variant>` differs from its recipe, or from the recipe's variant `of`."""
+
+    changes: Mapping[str, Any]
+    of: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A row of a paper's table: what the paper calls it, the variant that it is, and the paper's figure."""
+
+    text: str
+    variant: str
+    """Empty for the recipe itself."""
+    figure: float
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a paper whose rows are variants of its recipe."""
+
+    title: str
+    figure: str
+    """What the figure is, and of which data."""
+    rows: tuple[PublishedRow, ...]
 
 
 def owner(run: Run, stage: str) -> Run:
     """Return the run under whose name a stage's artefacts lie.
 
-    It is the furthest ancestor reached by going from parent to parent while the settings of the stage and of all
-    stages before it stay the same. Predictions, scores and submissions always belong to the run itself.
+    It is the furthest ancestor reached by going from run to parent while the settings of the stage and of all stages
+    before it stay the same. Predictions, scores and submissions always belong to the run itself.
     """
-    if stage == "predict" or run.parent is None or _settings_up_to(run, stage) != _settings_up_to(run.parent, stage):
+    if stage == "predict":
         return run
-    return owner(run.parent, stage)
+    own = _settings_up_to(run, stage)
+    alike = (parent for parent in run.parents if _settings_up_to(parent, stage) == own)
+    parent = next(alike, None)
+    return run if parent is None else owner(parent, stage)
 
 
 def _settings_up_to(run: Run, stage: str) -> list[dict[str, Any]]:
@@ -279,20 +319,54 @@ def recipe_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(pipeline.recipes.__path__))
 
 
+def variant_names(recipe_name: str) -> list[str]:
+    """Return the names of a recipe's variants, in its own order; `<recipe>-<variant>` is a run."""
+    return list(_module(recipe_name).VARIANTS)
+
+
 def recipe(name: str) -> Run:
-    """Return the recipe of that name; raises UserError with the known names."""
-    if name not in recipe_names():
+    """Return the recipe of that name, or `<recipe>-<variant>`; raises UserError with the known names."""
+    base = base_recipe(name)
+    return _variant_run(base, name[len(base) + 1 :])
+
+
+def base_recipe(name: str) -> str:
+    """Return the recipe that a name or the name of its variant belongs to; raises UserError with the known names."""
+    bases = [known for known in recipe_names() if name == known or name.startswith(f"{known}-")]
+    if not bases:
         raise UserError(f"RECIPE={name}: no such recipe; recipes are {', '.join(recipe_names())}")
-    return importlib.import_module(f"pipeline.recipes.{name}").RECIPE
+    base = max(bases, key=len)
+    if name != base and name[len(base) + 1 :] not in variant_names(base):
+        raise UserError(
+            f"RECIPE={name}: no such variant of {base}; its variants are {', '.join(variant_names(base)) or 'none'}"
+        )
+    return base
+
+
+def _variant_run(recipe_name: str, name: str) -> Run:
+    if not name:
+        return _module(recipe_name).RECIPE
+    own = _module(recipe_name).VARIANTS[name]
+    parent = _variant_run(recipe_name, own.of)
+    return Run(f"{recipe_name}-{name}", variant(parent.settings, **own.changes), (parent,))
+
+
+def _module(recipe_name: str) -> Any:
+    return importlib.import_module(f"pipeline.recipes.{recipe_name}")
 
 
 def recipe_folds(name: str) -> tuple[int, ...]:
-    """Return the folds that a recipe trains when none are asked for."""
-    return importlib.import_module(f"pipeline.recipes.{name}").FOLDS
+    """Return the folds that a recipe, or a variant of it, trains when none are asked for."""
+    return _module(base_recipe(name)).FOLDS
+
+
+def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
+    """Return the paper's tables whose rows a recipe's variants are."""
+    return _module(recipe_name).TABLES
 
 
 def make_run(recipe_name: str, changes: dict[str, str] | None = None, name: str | None = None, seed: int = 0) -> Run:
-    """Return the run of a recipe, or one that stands beside it under a name of its own.
+    """Return the run of a recipe or variant, or one that stands beside it under a name of its own.
 
     `changes` (dotted field to text) make `<recipe>+<8 hex>`, or `name`; a seed other than 0 adds `-s<seed>`.
     Raises UserError for unknown recipes, fields, values, and for names that are taken or cannot be a folder's.
@@ -300,17 +374,29 @@ def make_run(recipe_name: str, changes: dict[str, str] | None = None, name: str 
     run = recipe(recipe_name)
     if changes:
         settings = variant(run.settings, **changes)
-        own = {key: _field_value(settings, key) for key in changes}
-        run = Run(f"{recipe_name}+{digest(own)}", settings, parent=run)
+        run = _changed(run, changes, f"+{digest({key: _field_value(settings, key) for key in changes})}")
     if name:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
             raise UserError(f"NAME={name!r}: use letters, digits and . _ + - only, a letter or digit first")
-        if name in recipe_names():
+        if name in _taken_names():
             raise UserError(f"NAME={name}: a recipe has that name; choose another")
-        run = Run(name, run.settings, parent=run.parent or run)
+        run = Run(name, run.settings, run.parents if changes else (run,))
     if seed:
-        run = Run(f"{run.name}-s{seed}", variant(run.settings, **{"train.seed": seed}), parent=run)
+        run = _changed(run, {"train.seed": seed}, f"-s{seed}")
     return run
+
+
+def _changed(run: Run, changes: Mapping[str, Any], suffix: str) -> Run:
+    """Return a run with changes. Its parents are the run itself, and the run's parents with the same changes.
+
+    So a variant and its recipe still share what they share, where the same changes were made to both.
+    """
+    parents = tuple(_changed(parent, changes, suffix) for parent in run.parents)
+    return Run(run.name + suffix, variant(run.settings, **changes), (run, *parents))
+
+
+def _taken_names() -> set[str]:
+    return {name if not own else f"{name}-{own}" for name in recipe_names() for own in ("", *variant_names(name))}
 
 
 def _field_value(settings: Settings, dotted: str) -> Any:

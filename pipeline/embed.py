@@ -8,13 +8,13 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.config import section_settings
+from pipeline.config import P_LABELS, section_settings
 from pipeline.core.rows import cached_slices
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.slice_data import SliceImages, loader_workers, slice_loader
 from pipeline.nets.build import build_slice_classifier
 from pipeline.plan import Job, record_of, require
-from pipeline.schema import P_LABELS, Contract, vectors
+from pipeline.schema import Contract, vectors
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, vector_array, write_stream

@@ -4,11 +4,12 @@ import csv
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import LABELS, UserError
+from pipeline.core.text_table import limits, number, text_table
 from pipeline.plan import LEADERBOARD, Job
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import read_json
@@ -94,10 +95,10 @@ def figures_text(rows: Iterable[Mapping[str, Any]]) -> str:
     cells = [
         [
             *(row[column] for column in ("dataset", "fold", "recipe", "stage")),
-            _number(row["weighted_log_loss"], 5),
-            _limits(row["weighted_log_loss_low"], row["weighted_log_loss_high"]),
-            *(_number(row[column], 3) for column in ("roc_auc_any", "pr_auc_any", "scan_roc_auc_any")),
-            *(_number(row[column], 0) for column in ("slices", "scans", "parameters", "seconds")),
+            number(row["weighted_log_loss"], 5),
+            limits(row["weighted_log_loss_low"], row["weighted_log_loss_high"]),
+            *(number(row[column], 3) for column in ("roc_auc_any", "pr_auc_any", "scan_roc_auc_any")),
+            *(number(row[column], 0) for column in ("slices", "scans", "parameters", "seconds")),
         ]
         for row in sorted(rows, key=_reading_order)
     ]
@@ -110,32 +111,11 @@ def paired_text(scores: Iterable[Mapping[str, Any]]) -> str:
         [
             *(score[key] for key in ("dataset", "fold", "run")),
             f"{pair['stage']} - {pair['minus']}",
-            _number(pair["difference"], 5),
-            _limits(pair["low"], pair["high"]),
+            number(pair["difference"], 5),
+            limits(pair["low"], pair["high"]),
         ]
         for score in sorted(scores, key=lambda score: (score["dataset"], *_fold_order(score["fold"]), score["run"]))
         for pair in score["paired"]
     ]
     head = ["dataset", "fold", "recipe", "paired difference", "in weighted log loss", "interval"]
     return text_table(head, cells, left=4) if cells else ""
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    """Return rows of text in aligned columns: the first `left` of them flush left, the others flush right."""
-    widths = [max(len(row[k]) for row in (head, *rows)) for k in range(len(head))]
-    rule = ["-" * width for width in widths]
-    lines = [
-        "  ".join(
-            cell.ljust(w) if k < left else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in (head, rule, *rows)
-    ]
-    return "".join(line.rstrip() + "\n" for line in lines)
-
-
-def _number(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{value:,.{decimals}f}"
-
-
-def _limits(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.5f} to {high:.5f}"

@@ -2,11 +2,22 @@
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import BASE, STAGE_SECTION, Run, UserError, digest, owner, section_settings
+from pipeline.config import (
+    BASE,
+    STAGE_SECTION,
+    PublishedTable,
+    Run,
+    UserError,
+    digest,
+    last_stage,
+    owner,
+    section_settings,
+)
 
 SUBMIT_STAGES = ("score", "submit")
 """Stages that read the list of folds, and so are redone when it changes."""
@@ -164,6 +175,10 @@ class Job:
     threads: int
     max_rejected: float
     force: bool
+    tables: tuple[PublishedTable, ...] = ()
+    """For `ablation`: the paper's tables whose rows are variants of the recipe."""
+    table_runs: Mapping[str, Run] = field(default_factory=dict)
+    """For `ablation`: the recipe under the empty name, and its variants, all with the same SET and SEED."""
 
     def require_fold(self) -> int:
         """Return the fold asked for; raises UserError where none was."""
@@ -254,9 +269,14 @@ def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def make_variables(paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, str]:
-    """Return the Make variables that name a run's files; values hold no spaces."""
-    has_sequence = paths.run.settings.sequence.kind != "none"
+def make_variables(
+    paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings, table_recipes: Iterable[str] = ()
+) -> dict[str, str]:
+    """Return the Make variables that name a run's files; values hold no spaces.
+
+    table_recipes: the recipe and its variants, whose runs `ablation` compares.
+    """
+    has_sequence = last_stage(paths.run.settings) == "sequence"
     any_fold = "%"
     variables = {
         "RUN": paths.run.name,
@@ -275,6 +295,7 @@ def make_variables(paths: Paths, folds: tuple[int, ...], phantom: PhantomSetting
         "OOF_SCORE": paths.score("oof"),
         "CSV": paths.submission,
         "FOLD_LIST": ",".join(map(str, folds)),
+        "TABLE_RECIPES": ",".join(table_recipes),
     }
     variables["INCOMPLETE"] = ",".join(map(str, incomplete(paths, folds)))
     for stage, (path, _contents) in settings_files(paths, folds, phantom).items():

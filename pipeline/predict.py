@@ -5,14 +5,14 @@ import logging
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, section_settings
+from pipeline.config import LABELS, P_LABELS, last_stage, section_settings
 from pipeline.core.ensemble import fill_from_neighbours
 from pipeline.core.rows import label_matrix, scan_bounds
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.nets.build import build_sequence
 from pipeline.plan import Job, record_of, require
-from pipeline.schema import P_LABELS, PREDICTIONS
+from pipeline.schema import PREDICTIONS
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, read_vectors, write_table
@@ -26,7 +26,7 @@ UNWANTED = ("not in the sample submission", "repeated slice id")
 def main(job: Job) -> None:
     """Predict the fold's validation slices and all test slices; rejected test slices get what their neighbours have."""
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
-    has_sequence = settings.sequence.kind != "none"
+    has_sequence = last_stage(settings) == "sequence"
     inputs = [require(paths.slices, "index"), require(paths.embeddings(fold), "embed")]
     if has_sequence:
         inputs += [require(paths.reduced(fold), "reduce"), require(paths.sequence(fold), "sequence")]

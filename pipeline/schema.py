@@ -5,10 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import LABELS
-
-P_LABELS = tuple(f"p_{label}" for label in LABELS)
-"""Columns of probabilities, in label order."""
+from pipeline.config import LABELS, P_LABELS
 
 REASONS = (
     "unreadable",

@@ -2,43 +2,25 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, section_settings, settings_digest
-from pipeline.core.ensemble import mean_over_folds
+from pipeline.config import LABELS, UserError, section_settings, settings_digest
 from pipeline.core.evaluation import evaluate
+from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, prevalences, rows_of_test
 from pipeline.core.rows import label_matrix
 from pipeline.datasets.rsna import read_labels
 from pipeline.plan import Job, Paths, record_of, require
-from pipeline.schema import P_LABELS, ContractError
 from pipeline.shell.provenance import Provenance, read_json, write_json
 from pipeline.shell.tables import read_provenance, read_table
 
 log = logging.getLogger(__name__)
 
-STAGES = ("cnn", "sequence")
-"""Stages that predict, in the order of the pipeline."""
-
 PAIRS = (("cnn", "constant-prevalence"), ("sequence", "cnn"))
 """What is compared on the same resamples: first minus second."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Slices that are scored, and what each predictor says of them.
-
-    slice_ids, scan_ids: (slices,), a scan that is not known is the empty string; predictors: name to probabilities
-    (slices, labels).
-    """
-
-    slice_ids: np.ndarray
-    scan_ids: np.ndarray
-    predictors: dict[str, np.ndarray]
 
 
 def main(job: Job) -> None:
@@ -74,81 +56,11 @@ def _score_test(job: Job, inputs: list[Path], slices: pd.DataFrame, predictions:
     rates = label_matrix(slices[slices["split"] == "train"]).mean(axis=0, dtype=np.float64)
     rows = rows_of_test(list(predictions.values()), rates)
     patients = patients_of_test(rows.slice_ids, slices["patient_id"], _rejected_patients(paths))
-    truth = label_matrix(look_up(read_labels(paths.truth), rows.slice_ids, str(paths.truth)))
+    try:
+        truth = label_matrix(look_up(read_labels(paths.truth), rows.slice_ids, str(paths.truth)))
+    except ValueError as error:
+        raise UserError(f"{error}; add them, or remove the file") from error
     _write(job, "test", list(predictions), [*inputs, paths.truth], rows, truth, patients)
-
-
-def prevalences(truth: np.ndarray, fold_column: np.ndarray, folds: Sequence[int]) -> dict[int, np.ndarray]:
-    """Return for each fold the share of positive slices of each label, (labels,), in all the other folds.
-
-    truth: (slices, labels); fold_column: (slices,), each training slice's fold.
-    """
-    return {fold: truth[fold_column != fold].mean(axis=0, dtype=np.float64) for fold in folds}
-
-
-def out_of_fold_rows(predictions: Mapping[int, pd.DataFrame], rates: Mapping[int, np.ndarray]) -> Rows:
-    """Return the training slices that the folds predict, each by the fold that did not train on it.
-
-    predictions: PREDICTIONS by fold; rates: by fold, (labels,), what the constant predictor says of that fold's slices.
-    Raises ContractError where a table holds training slices of another fold, or two hold the same one.
-    """
-    parts = []
-    for fold, table in predictions.items():
-        own = table[table["split"] == "train"]
-        if len(own) == 0 or not (own["fold"] == fold).all():
-            raise ContractError(f"predictions of fold {fold}: no training slices, or some of another fold")
-        parts.append(_with_constants(*_by_stage(own), rates[fold]))
-    slice_ids = np.concatenate([part.slice_ids for part in parts])
-    repeated = pd.Index(slice_ids).duplicated()
-    if repeated.any():
-        raise ContractError(f"{repeated.sum()} slices are out of fold twice, such as {slice_ids[repeated][0]}")
-    names = list(parts[0].predictors)
-    predictors = {name: np.concatenate([part.predictors[name] for part in parts]) for name in names}
-    return Rows(slice_ids, np.concatenate([part.scan_ids for part in parts]), predictors)
-
-
-def rows_of_test(predictions: Sequence[pd.DataFrame], rates: np.ndarray) -> Rows:
-    """Return the test slices with the mean over folds of each stage's probabilities, as they are handed in unclipped.
-
-    predictions: PREDICTIONS, one a fold; rates: (labels,), what the constant predictor says.
-    """
-    folds = [_by_stage(table[table["split"] == "test"]) for table in predictions]
-    slice_ids, scan_ids, first = folds[0]
-    own_ids = [ids for ids, _, _ in folds]
-    means = {name: mean_over_folds(own_ids, [stages[name] for _, _, stages in folds]) for name in first}
-    return _with_constants(slice_ids, scan_ids, means, rates)
-
-
-def _by_stage(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return slice ids, scan ids, and by stage the probabilities (slices, labels) of these slices in this order."""
-    stages = {name: table[table["stage"] == name] for name in STAGES if (table["stage"] == name).any()}
-    if not stages or sum(map(len, stages.values())) != len(table):
-        raise ContractError(f"predictions of stages {sorted(set(table['stage']))}, expected {' and '.join(STAGES)}")
-    first = next(iter(stages.values()))
-    probabilities = {}
-    for name, stage in stages.items():
-        order = pd.Index(stage["slice_id"]).get_indexer(first["slice_id"])
-        if len(stage) != len(first) or (order < 0).any():
-            raise ContractError(f"stage {name} predicts other slices than stage {next(iter(stages))}")
-        probabilities[name] = stage[list(P_LABELS)].to_numpy(np.float64)[order]
-    return first["slice_id"].to_numpy(object), first["scan_id"].to_numpy(object), probabilities
-
-
-def _with_constants(
-    slice_ids: np.ndarray, scan_ids: np.ndarray, stages: dict[str, np.ndarray], rates: np.ndarray
-) -> Rows:
-    shape = (len(slice_ids), len(LABELS))
-    constants = {"constant-0.5": np.full(shape, 0.5), "constant-prevalence": np.broadcast_to(rates, shape)}
-    return Rows(slice_ids, scan_ids, {**stages, **constants})
-
-
-def look_up(table: pd.DataFrame, slice_ids: np.ndarray, name: str) -> pd.DataFrame:
-    """Return the rows of a table, indexed by slice_id, for these slices; raises ContractError naming absent ones."""
-    positions = table.index.get_indexer(slice_ids)
-    absent = slice_ids[positions < 0]
-    if len(absent):
-        raise ContractError(f"{name}: {len(absent)} predicted slices are not in it, such as {', '.join(absent[:3])}")
-    return table.iloc[positions]
 
 
 def patients_of_test(slice_ids: np.ndarray, readable: pd.Series, rejected: pd.Series) -> np.ndarray:

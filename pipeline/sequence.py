@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from pipeline.config import LABELS, section_settings
+from pipeline.config import LABELS, P_LABELS, section_settings
 from pipeline.core.rows import label_matrix, scan_bounds, training_rows
 from pipeline.learn.modules import ScanModule
 from pipeline.learn.scan_data import Scans, scan_loader
@@ -12,7 +12,6 @@ from pipeline.learn.seeds import seed_of
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_sequence, parameter_count
 from pipeline.plan import Job, record_of, require
-from pipeline.schema import P_LABELS
 from pipeline.shell.network_files import save_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, read_vectors

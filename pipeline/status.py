@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import UserError
+from pipeline.config import UserError, last_stage
 from pipeline.plan import LEADERBOARD, Job, Paths, record_of
 from pipeline.shell.provenance import commit, read_json
 from pipeline.shell.tables import read_table
@@ -50,7 +50,7 @@ def main(job: Job) -> None:
 
 def artefacts(paths: Paths, folds: Sequence[int]) -> list[Path]:
     """Return the files that Make makes for a run, in the order of the pipeline."""
-    has_sequence = paths.run.settings.sequence.kind != "none"
+    has_sequence = last_stage(paths.run.settings) == "sequence"
     by_fold = [paths.cnn, paths.embeddings, *([paths.reduced, paths.sequence] if has_sequence else [])]
     files = [paths.labels, paths.slices, paths.folds, paths.images]
     files += [artefact(fold) for artefact in [*by_fold, paths.predictions, paths.score] for fold in folds]

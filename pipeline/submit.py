@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, UserError, section_settings
+from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings
 from pipeline.core.ensemble import mean_over_folds
 from pipeline.plan import Job, record_of, require
-from pipeline.schema import P_LABELS, ContractError
+from pipeline.schema import ContractError
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import Provenance, file_digest
 from pipeline.shell.tables import read_table
@@ -26,7 +26,7 @@ SHOWN = 5
 def main(job: Job) -> None:
     """Average exactly the job's folds, clip, check, and write the submission; one that fails is not written."""
     paths, settings = job.paths, job.run.settings
-    stage = "cnn" if settings.sequence.kind == "none" else "sequence"
+    stage = last_stage(settings)
     if not paths.sample_submission.is_file():
         raise UserError(f"{paths.sample_submission} is missing: it says which slices to predict; put it there")
     sources = [require(paths.predictions(fold), "predict") for fold in job.folds]

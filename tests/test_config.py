@@ -12,10 +12,13 @@ from pipeline.config import (
     digest,
     make_run,
     owner,
+    published_tables,
     recipe,
+    recipe_folds,
     recipe_names,
     settings_digest,
     variant,
+    variant_names,
 )
 
 
@@ -83,7 +86,7 @@ def test_a_run_with_changes_stands_beside_its_recipe():
     run = make_run("quickstart", {"sequence.hidden": "128"})
     assert run.name.startswith("quickstart+")
     assert len(run.name) == len("quickstart+") + 8
-    assert run.parent == recipe("quickstart")
+    assert run.parents[0] == recipe("quickstart")
     assert make_run("quickstart", {"sequence.hidden": "128"}).name == run.name
     assert make_run("quickstart", {"sequence.hidden": "64"}).name != run.name
 
@@ -95,7 +98,9 @@ def test_a_seed_other_than_zero_names_the_run_and_changes_training():
     assert run.settings.train.seed == 7
 
 
-@pytest.mark.parametrize(("name", "message"), [("../x", "use letters"), ("tiny", "a recipe has that name")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("../x", "use letters"), ("tiny", "a recipe has that name"), ("tiny-cnn", "a recipe")]
+)
 def test_names_that_cannot_be_a_folder_or_are_taken_are_refused(name, message):
     with pytest.raises(UserError, match=message):
         make_run("quickstart", {"train.epochs": "1"}, name=name)
@@ -125,12 +130,68 @@ def test_stages_before_the_changed_section_belong_to_the_parent(changed, shared)
 
 def test_ownership_goes_through_several_generations_and_back_to_the_run_for_predictions():
     grandparent = Run("a", BASE)
-    parent = Run("b", variant(BASE, **{"sequence.hidden": 7}), parent=grandparent)
-    child = Run("c", variant(parent.settings, **{"sequence.dropout": 0.5}), parent=parent)
+    parent = Run("b", variant(BASE, **{"sequence.hidden": 7}), parents=(grandparent,))
+    child = Run("c", variant(parent.settings, **{"sequence.dropout": 0.5}), parents=(parent,))
     assert owner(child, "reduce").name == "a"
     assert owner(child, "sequence").name == "c"
-    assert owner(Run("d", parent.settings, parent=parent), "sequence").name == "b"
-    assert owner(Run("d", parent.settings, parent=parent), "predict").name == "d"
+    assert owner(Run("d", parent.settings, parents=(parent,)), "sequence").name == "b"
+    assert owner(Run("d", parent.settings, parents=(parent,)), "predict").name == "d"
+
+
+VARIANTS = (
+    "effnetb4", "cnn", "preds", "std192", "largest192", "smallest192", "smallest120", "pca192-2x128", "pca192-3x128",
+    "pca192", "pca120",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("base", ["burduja2020", "quickstart"])
+def test_the_rows_of_table_2_are_the_variants_and_the_recipe_itself(base):
+    assert sorted(variant_names(base)) == sorted(VARIANTS)
+    (table,) = published_tables(base)
+    assert sorted(row.variant for row in table.rows) == sorted(["", *VARIANTS])
+    assert [row.figure for row in table.rows][-1] == min(row.figure for row in table.rows) == 0.04989
+    assert recipe_folds(f"{base}-pca192") == recipe_folds(base)
+
+
+@pytest.mark.parametrize("base", ["burduja2020", "quickstart"])
+@pytest.mark.parametrize(
+    ("name", "owners"),
+    [
+        ("effnetb4", {"train": "-effnetb4", "embed": "-effnetb4"}),
+        ("cnn", {"train": "", "embed": "", "reduce": "", "sequence": "-cnn"}),
+        ("preds", {"train": "", "embed": "", "reduce": "-preds", "sequence": "-preds"}),
+        ("pca192", {"embed": "", "reduce": "-pca192", "sequence": "-pca192"}),
+        ("pca192-2x128", {"embed": "", "reduce": "-pca192", "sequence": "-pca192-2x128"}),
+        ("pca120", {"embed": "", "reduce": "", "sequence": "-pca120"}),
+    ],
+)
+def test_variants_reuse_all_they_can(base, name, owners):
+    run = recipe(f"{base}-{name}")
+    assert {stage: owner(run, stage).name for stage in owners} == {s: base + suffix for s, suffix in owners.items()}
+
+
+def test_only_the_last_row_of_table_2_shows_the_classifier_the_cnns_probabilities():
+    for name in VARIANTS:
+        settings = recipe(f"burduja2020-{name}").settings
+        assert settings.sequence.kind == "none" or not settings.sequence.probabilities
+    assert recipe("burduja2020").settings.sequence.probabilities
+
+
+def test_variants_with_the_same_changes_still_share_what_they_share():
+    changes, seeded = {"train.epochs": "1"}, make_run("quickstart-pca192-2x128", {"train.epochs": "1"}, seed=3)
+    changed = make_run("quickstart-pca192", changes)
+    assert changed.name == f"quickstart-pca192{make_run('quickstart', changes).name.removeprefix('quickstart')}"
+    assert owner(changed, "train").name == make_run("quickstart", changes).name
+    assert owner(seeded, "train").name == make_run("quickstart", changes, seed=3).name
+    assert owner(seeded, "reduce").name == make_run("quickstart-pca192", changes, seed=3).name
+    # A change behind what is shared leaves it with the recipe.
+    assert owner(make_run("quickstart-pca192", {"sequence.epochs": "1"}), "train").name == "quickstart"
+    assert owner(make_run("quickstart-pca192", {"sequence.epochs": "1"}), "reduce").name == "quickstart-pca192"
+
+
+def test_an_unknown_variant_lists_the_known_ones():
+    with pytest.raises(UserError, match="RECIPE=tiny-nope: no such variant of tiny; its variants are cnn, preds, pca1"):
+        recipe("tiny-nope")
 
 
 def test_every_recipe_says_its_purpose_command_and_folds():

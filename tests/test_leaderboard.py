@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import UserError
-from pipeline.leaderboard import COLUMNS, figures_text, read_scores, rebuild, text_table
+from pipeline.core.text_table import text_table
+from pipeline.leaderboard import COLUMNS, figures_text, read_scores, rebuild
 from pipeline.shell.provenance import write_json
 from tests.stages import run_stage
 

@@ -5,30 +5,70 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.config import UserError, recipe, recipe_names, variant
+from pipeline.config import LABELS, UserError, last_stage, recipe, recipe_names, variant, variant_names
 from pipeline.nets.build import build_sequence, build_slice_classifier, parameter_count
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 from pipeline.nets.weights import load_encoder
 
+
+def lstm(features: int, hidden: int, layers: int) -> int:
+    """Return the parameters of bidirectional layers: 2 directions x 4 gates x hidden x (inputs + hidden + 2 biases)."""
+    widths = [features] + [2 * hidden] * (layers - 1)
+    return sum(2 * 4 * hidden * (width + hidden + 2) for width in widths)
+
+
+def head(states: int) -> int:
+    return 6 * states + 6
+
+
+# ResNeXt-101 32x8d without its ImageNet layer, and 2048 x 6 + 6 of ours; the paper: about 88 million with it.
+RESNEXT101 = 86_742_336 + 12_294
+RESNET14T = 8_032_632 + 12_294
+RESNET10T = 4_922_488 + 512 * 6 + 6
+# Their features are 1792 (EfficientNet-B4) and 1280 (TinyNet-E).
+EFFICIENTNET_B4 = 17_548_616 + 1792 * 6 + 6
+TINYNET_E = 761_972 + 1280 * 6 + 6
+TABLE_2 = {
+    "cnn": 0,
+    "preds": lstm(6, 256, 3) + head(512),
+    "std192": lstm(192, 256, 3) + head(512),
+    "largest192": lstm(192, 256, 3) + head(512),
+    "smallest192": lstm(192, 256, 3) + head(512),
+    "smallest120": 3_928_064 + head(512),
+    "pca192-2x128": lstm(192, 128, 2) + head(256),
+    "pca192-3x128": lstm(192, 128, 3) + head(256),
+    "pca192": lstm(192, 256, 3) + head(512),
+    "pca120": 3_928_064 + head(512),
+}
 PARAMETERS = {
-    # ResNeXt-101 32x8d without its ImageNet layer, and 2048 x 6 + 6 of ours; the paper: about 88 million with it.
-    "burduja2020": (86_742_336 + 12_294, 3_928_064 + (512 + 6) * 6 + 6),
-    "quickstart": (8_032_632 + 12_294, 3_928_064 + (512 + 6) * 6 + 6),
-    # ResNet-10-T has 512 features; an LSTM of 8 cells a direction: 2 directions x 4 gates x 8 x (12 + 8 + 2).
-    "tiny": (4_922_488 + 512 * 6 + 6, 2 * 4 * 8 * (12 + 8 + 2) + (16 + 6) * 6 + 6),
+    "burduja2020": (RESNEXT101, 3_928_064 + head(512 + 6)),
+    **{f"burduja2020-{name}": (RESNEXT101, sequence) for name, sequence in TABLE_2.items()},
+    "burduja2020-effnetb4": (EFFICIENTNET_B4, 0),
+    "quickstart": (RESNET14T, 3_928_064 + head(512 + 6)),
+    **{f"quickstart-{name}": (RESNET14T, sequence) for name, sequence in TABLE_2.items()},
+    "quickstart-effnetb4": (TINYNET_E, 0),
+    # ResNet-10-T has 512 features; an LSTM of 8 cells a direction.
+    "tiny": (RESNET10T, lstm(12, 8, 1) + head(16 + 6)),
+    "tiny-cnn": (RESNET10T, 0),
+    "tiny-preds": (RESNET10T, lstm(6, 8, 1) + head(16)),
+    "tiny-pca120": (RESNET10T, lstm(12, 8, 1) + head(16)),
 }
 
 
-def test_no_recipe_escapes_the_list_of_parameter_counts():
-    assert sorted(PARAMETERS) == recipe_names()
+def test_no_recipe_and_no_variant_escapes_the_list_of_parameter_counts():
+    variants = [f"{name}-{variant}" for name in recipe_names() for variant in variant_names(name)]
+    assert sorted(PARAMETERS) == sorted([*recipe_names(), *variants])
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_parameter_counts(name):
     settings = recipe(name).settings
-    cnn = build_slice_classifier(settings, pretrained=False)
-    sequence = build_sequence(settings, settings.reduce.count)
-    assert (parameter_count(cnn), parameter_count(sequence)) == PARAMETERS[name]
+    cnn = parameter_count(build_slice_classifier(settings, pretrained=False))
+    sequence = 0
+    if last_stage(settings) == "sequence":
+        features = len(LABELS) if settings.reduce.method == "predictions_only" else settings.reduce.count
+        sequence = parameter_count(build_sequence(settings, features))
+    assert (cnn, sequence) == PARAMETERS[name]
 
 
 def test_burduja2020_at_full_size_embeds_eight_slices_on_the_cpu():
@@ -70,6 +110,31 @@ def test_many_scans_at_once_give_what_one_at_a_time_gives(layers, probabilities)
         alone = torch.cat([network([f], [c]) for f, c in zip(features, chances, strict=True)])
     assert together.shape == (sum(lengths), 6)
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_way_of_the_cpu_and_of_the_gpu_give_the_same_states_and_gradients(training):
+    torch.manual_seed(6)
+    network = ScanBiLSTM(11, 9, 3, 0.0, False).train(training)
+    features = [torch.randn(length, 11) for length in (13, 1, 29)]
+    found = []
+    for way in (network._padded, network._packed):
+        network.zero_grad()
+        states = way(features)
+        (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+        found.append([states.detach(), *(weights.grad.clone() for weights in network.lstm.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_falls_between_layers_and_in_training_alone():
+    torch.manual_seed(7)
+    network = ScanBiLSTM(4, 5, 2, 0.5, False)
+    features, chances = [torch.randn(6, 4)], [torch.zeros(6, 6)]
+    assert not torch.equal(network(features, chances), network(features, chances))
+    assert torch.equal(network.eval()(features, chances), network(features, chances))
+    single = ScanBiLSTM(4, 5, 1, 0.5, False)
+    assert torch.equal(single(features, chances), single(features, chances))
 
 
 def test_context_reaches_a_slice_from_both_sides_and_only_inside_its_scan():

@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import LABELS
-from pipeline.schema import P_LABELS
+from pipeline.config import LABELS, P_LABELS
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_provenance, read_table, read_vectors
 from tests.stages import ALL, TINY, run_stage, run_stages

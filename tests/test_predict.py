@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.config import P_LABELS
 from pipeline.predict import filled_rows, rejected_test_slices
-from pipeline.schema import P_LABELS
 
 PREVALENCE = np.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06])
 

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.config import LABELS, UserError, settings_digest
+from pipeline.config import LABELS, P_LABELS, UserError, settings_digest
+from pipeline.core.predictions import prevalences
 from pipeline.leaderboard import COLUMNS
 from pipeline.plan import Job, record_of
-from pipeline.schema import FOLDS, P_LABELS, PREDICTIONS, REJECTED, SLICES, ContractError
-from pipeline.score import patients_of_test, prevalences
+from pipeline.schema import FOLDS, PREDICTIONS, REJECTED, SLICES, ContractError
+from pipeline.score import patients_of_test
 from pipeline.shell.provenance import read_json, write_json
 from pipeline.shell.tables import read_table, write_table
 from pipeline.submit import arrange, check_submission
@@ -178,7 +179,7 @@ def test_test_is_the_mean_over_folds_against_truth_csv(job):
 
 def test_truth_that_lacks_a_predicted_slice_is_named(job):
     _write_sample(job.paths.truth, ["T_0", "T_1", "T_2", "T_3", "T_4"], value=0)
-    with pytest.raises(ContractError, match=r"truth.csv: 1 predicted slices are not in it, such as T_9"):
+    with pytest.raises(UserError, match=r"truth.csv: 1 predicted slices are not in it, such as T_9"):
         run_stage("score", *ARGUMENTS)
 
 
@@ -238,13 +239,13 @@ def _rewrite(job: Job, fold: int, change) -> None:
 
 def test_a_leak_between_folds_is_refused(job):
     _rewrite(job, 1, lambda table: table.assign(slice_id=table["slice_id"].replace("ID_010", "ID_000")))
-    with pytest.raises(ContractError, match="2 slices are out of fold twice|1 slices are out of fold twice"):
+    with pytest.raises(ValueError, match="2 slices are out of fold twice|1 slices are out of fold twice"):
         run_stage("score", *ARGUMENTS)
 
 
 def test_stages_that_predict_other_slices_are_refused(job):
     _rewrite(job, 0, lambda table: table[(table["stage"] == "cnn") | (table["slice_id"] != "ID_000")])
-    with pytest.raises(ContractError, match="stage sequence predicts other slices than stage cnn"):
+    with pytest.raises(ValueError, match="stage sequence predicts other slices than stage cnn"):
         run_stage("score", *ARGUMENTS)
 
 

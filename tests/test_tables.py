@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.schema import FOLDS, P_LABELS, PREDICTIONS, SLICES, ContractError, vectors
+from pipeline.config import P_LABELS
+from pipeline.schema import FOLDS, PREDICTIONS, SLICES, ContractError, vectors
 from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.parallel import CHUNK_ITEMS, parallel_map
 from pipeline.shell.provenance import Provenance, file_digest, read_json

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pipeline.nets.scan_bilstm import ScanBiLSTM
-from pipeline.nets.slice_classifier import SliceClassifier
+
+if TYPE_CHECKING:  # it brings timm, which predicting scans can do without
+    from pipeline.nets.slice_classifier import SliceClassifier
 
 
 def device() -> torch.device:
@@ -17,7 +20,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def embed_slices(network: SliceClassifier, loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def embed_slices(network: "SliceClassifier", loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield embeddings (slices, width) float16 and probabilities (slices, 6) float64, batch by batch."""
     where = device()
     network = network.to(where, memory_format=torch.channels_last).eval()

@@ -1,22 +1,27 @@
 """The one place that chooses a network from settings."""
 
 import difflib
+from typing import TYPE_CHECKING
 
-import timm
 from torch import nn
 
 from pipeline.config import Settings, UserError
 from pipeline.nets.scan_bilstm import ScanBiLSTM
-from pipeline.nets.slice_classifier import SliceClassifier
-from pipeline.nets.weights import load_encoder
+
+if TYPE_CHECKING:
+    from pipeline.nets.slice_classifier import SliceClassifier
 
 
-def build_slice_classifier(settings: Settings, pretrained: bool) -> SliceClassifier:
+def build_slice_classifier(settings: Settings, pretrained: bool) -> "SliceClassifier":
     """Return the recipe's slice classifier.
 
     With `pretrained`, the encoder holds the weights that the settings ask for; without, it waits for a state to be
     loaded. Raises UserError where the weights cannot be had.
     """
+    # timm takes two seconds to import, which stages without a CNN need not wait for.
+    from pipeline.nets.slice_classifier import SliceClassifier
+    from pipeline.nets.weights import load_encoder
+
     train = settings.train
     check_encoder(train.encoder)
     network = SliceClassifier(train.encoder, train.mean, train.std)
@@ -27,6 +32,8 @@ def build_slice_classifier(settings: Settings, pretrained: bool) -> SliceClassif
 
 def check_encoder(name: str) -> None:
     """Raise UserError, with similar names, where timm knows no encoder of that name or no such weights of it."""
+    import timm
+
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         similar = difflib.get_close_matches(architecture, timm.list_models(), n=3)

@@ -16,9 +16,12 @@ Departs from the paper:
 - The sizes of shifts, rotations, scalings and brightness changes are ours; section 3.1 names the kinds only.
 - bfloat16 on a GPU that has it, where the paper used Apex' float16 (section 4.2.1).
 - Weights: timm's copy of the weakly supervised weights, fine-tuned on ImageNet-1k by the same authors.
+- EfficientNet-B4 has 1792 features, not the 2048 that Table 2 says; its weights are timm's `aa_in1k`.
+
+Its variants are the rows of Table 2, `burduja2020-pca192` and so on; `make ablation` runs them all.
 """
 
-from pipeline.config import BASE, Run, variant
+from pipeline.config import BASE, PublishedRow, PublishedTable, Run, Variant, variant
 
 FOLDS = (0, 1, 2, 3, 4)
 
@@ -64,5 +67,43 @@ RECIPE = Run(
             "sequence.learning_rates": (1e-4,),
             "sequence.batch_scans": 1,
         },
+    ),
+)
+
+WITHOUT_PROBABILITIES = {"sequence.probabilities": False}
+"""Only the last row of Table 2 shows the CNN's probabilities to the classifier (section 4.3)."""
+
+VARIANTS = {
+    "effnetb4": Variant({"train.encoder": "tf_efficientnet_b4.aa_in1k", "sequence.kind": "none"}),
+    "cnn": Variant({"sequence.kind": "none"}),
+    "preds": Variant({"reduce.method": "predictions_only", **WITHOUT_PROBABILITIES}),
+    "std192": Variant({"reduce.method": "largest_std", "reduce.count": 192, **WITHOUT_PROBABILITIES}),
+    "largest192": Variant({"reduce.method": "largest_weights", "reduce.count": 192, **WITHOUT_PROBABILITIES}),
+    "smallest192": Variant({"reduce.method": "smallest_weights", "reduce.count": 192, **WITHOUT_PROBABILITIES}),
+    "smallest120": Variant({"reduce.method": "smallest_weights", "reduce.count": 120, **WITHOUT_PROBABILITIES}),
+    "pca192-2x128": Variant({"sequence.layers": 2, "sequence.hidden": 128}, of="pca192"),
+    "pca192-3x128": Variant({"sequence.layers": 3, "sequence.hidden": 128}, of="pca192"),
+    "pca192": Variant({"reduce.count": 192, **WITHOUT_PROBABILITIES}),
+    "pca120": Variant(WITHOUT_PROBABILITIES),
+}
+
+TABLES = (
+    PublishedTable(
+        "Table 2 of Burduja et al. 2020",
+        "weighted log loss on the challenge's private test set",
+        (
+            PublishedRow("EfficientNet-B4", "effnetb4", 0.07212),
+            PublishedRow("ResNeXt-101 32x8d", "cnn", 0.06259),
+            PublishedRow("+ BiLSTM 3x256 on its predictions", "preds", 0.05540),
+            PublishedRow("+ BiLSTM 3x256, largest deviations 192", "std192", 0.05212),
+            PublishedRow("+ BiLSTM 3x256, largest weights 192", "largest192", 0.05365),
+            PublishedRow("+ BiLSTM 3x256, smallest weights 192", "smallest192", 0.05136),
+            PublishedRow("+ BiLSTM 3x256, smallest weights 120", "smallest120", 0.05035),
+            PublishedRow("+ BiLSTM 2x128, PCA 192", "pca192-2x128", 0.05207),
+            PublishedRow("+ BiLSTM 3x128, PCA 192", "pca192-3x128", 0.05198),
+            PublishedRow("+ BiLSTM 3x256, PCA 192", "pca192", 0.05096),
+            PublishedRow("+ BiLSTM 3x256, PCA 120", "pca120", 0.05022),
+            PublishedRow("+ BiLSTM 3x256, PCA 120 and predictions", "", 0.04989),
+        ),
     ),
 )

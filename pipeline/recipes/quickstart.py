@@ -7,10 +7,11 @@ Trains from scratch in minutes, so that every stage can be seen to work; no scor
 Differs from burduja2020:
 - a ResNet-14-T without pre-trained weights (its embedding has 2048 features too), at 96 px;
 - learning rates and epochs for training from scratch on some 1,400 slices; batches of 16;
-- folds 0 and 1; the PCA is fitted on all training rows; the BiLSTM takes eight scans a step.
+- folds 0 and 1; the PCA is fitted on all training rows; the BiLSTM takes eight scans a step;
+- in the place of EfficientNet-B4, `quickstart-effnetb4` has a TinyNet-E, an EfficientNet made smaller.
 """
 
-from pipeline.config import Run, variant
+from pipeline.config import Run, Variant, variant
 from pipeline.recipes import burduja2020
 
 FOLDS = (0, 1)
@@ -32,5 +33,9 @@ RECIPE = Run(
             "sequence.batch_scans": 8,
         },
     ),
-    parent=burduja2020.RECIPE,
+    (burduja2020.RECIPE,),
 )
+
+VARIANTS = burduja2020.VARIANTS | {"effnetb4": Variant({"train.encoder": "tinynet_e", "sequence.kind": "none"})}
+
+TABLES = burduja2020.TABLES

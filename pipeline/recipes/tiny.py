@@ -4,7 +4,7 @@ make submission RECIPE=tiny PHANTOM_SCANS=10
 """
 
 from pipeline.config import Run, variant
-from pipeline.recipes import quickstart
+from pipeline.recipes import burduja2020, quickstart
 
 FOLDS = (0, 1)
 
@@ -24,5 +24,9 @@ RECIPE = Run(
             "predict.resamples": 50,
         },
     ),
-    parent=quickstart.RECIPE,
+    (quickstart.RECIPE,),
 )
+
+VARIANTS = {name: burduja2020.VARIANTS[name] for name in ("cnn", "preds", "pca120")}
+
+TABLES = burduja2020.TABLES
