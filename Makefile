@@ -63,8 +63,12 @@ $(RAW):
 	@echo "error: $@ is missing: put the data set, or a symbolic link to it, at data/$(DATASET)/raw" >&2; exit 2
 endif
 
-$(SLICES): $(RAW) $(INDEX_SETTINGS) | $(VENV)
+$(INDEX_RECORD): $(RAW) $(INDEX_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,index)
+
+# The index leaves SLICES alone where it finds the same: a label CSV that was only touched makes nothing else stale.
+# A dry run takes SLICES for changed, unless the line begins with +: then it looks at the file itself.
+$(SLICES): $(if $(filter fresh,$(INDEX_STATE)),|) $(INDEX_RECORD) ; $(if $(filter touched,$(INDEX_STATE)),+)@:
 
 $(FOLDS_TABLE): $(SLICES) $(SPLIT_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,split)
@@ -97,7 +101,7 @@ $(OOF_SCORE): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SCORE_SETTINGS) | $(VENV)
 submissions/leaderboard.csv: $(FOLDS_OF_RUN:%=$(FOLD_SCORE)) $(OOF_SCORE) | $(VENV)
 	$(call RUN_STAGE,leaderboard)
 
-$(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(RAW) $(SUBMIT_SETTINGS) | $(VENV)
+$(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SUBMIT_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,submit)
 
 $(PHANTOM_SETTINGS) $(INDEX_SETTINGS) $(SPLIT_SETTINGS) $(WINDOW_SETTINGS) $(TRAIN_SETTINGS) $(EMBED_SETTINGS) \
@@ -115,7 +119,7 @@ $(INCOMPLETE): FORCED
 # ------------------------------------------------------------------- stages by name; FORCE=1 redoes the named one alone
 
 FILES_phantom  := $(LABELS)
-FILES_index    := $(SLICES)
+FILES_index    := $(INDEX_RECORD)
 FILES_split    := $(FOLDS_TABLE)
 FILES_window   := $(IMAGES)
 FILES_train    := $(FOLDS_AT_HAND:%=$(CNN))
@@ -143,6 +147,7 @@ table-row: $(CSV) $(OOF_SCORE)
 
 ifeq ($(FORCE),1)
 $(foreach goal,$(MAKECMDGOALS),$(if $(FILES_$(goal)),$(eval $(FILES_$(goal)): FORCED)))
+$(if $(filter index,$(MAKECMDGOALS)),$(SLICES): $(INDEX_RECORD))
 endif
 
 # -------------------------------------------------------------------------------------------------- looking, cleaning

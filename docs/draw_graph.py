@@ -38,7 +38,7 @@ def edges(makefile: str) -> list[tuple[str, str, str]]:
     found = []
     for rule in RULE.finditer(joined):
         head, _, prerequisites = rule["targets"].split("|")[0].rpartition(": ")
-        target = VARIABLE.findall(head)[-1]
+        target = {"INDEX_RECORD": "SLICES"}.get(name := VARIABLE.findall(head)[-1], name)
         for name in dict.fromkeys(VARIABLE.findall(prerequisites)):
             read = {"RAW": "LABELS", "LAST_MODEL": "SEQUENCE"}.get(name, name)
             if read in TEXT:

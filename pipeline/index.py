@@ -1,6 +1,7 @@
 """Stage `index`: which slices there are, where each lies in its scan, and which files are left out and why."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -17,7 +18,7 @@ from pipeline.schema import REJECTED, SLICES
 from pipeline.shell.dicom import Header, read_header
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance
-from pipeline.shell.tables import write_table
+from pipeline.shell.tables import holds, write_table
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ SHOWN = 5
 
 
 def main(job: Job) -> None:
-    """Read all headers, join the labels, order each scan; write REJECTED, the record, and SLICES last."""
+    """Read all headers, join the labels, order each scan; write REJECTED, SLICES, and the record last.
+
+    Tables that already say the same are left as they are: what was made of them stays fresh.
+    """
     paths = job.paths
     listing = reader(paths.reader)(paths.raw)
     settings = stage_settings(paths, "index", job.folds, job.phantom)
@@ -45,9 +49,14 @@ def main(job: Job) -> None:
     if not (slices["split"] == "train").any():
         raise UserError(f"{paths.raw}: no training slice can be used; the first: {first_of(rejected)}")
 
-    write_table(paths.rejected, REJECTED, rejected, provenance.facts)
+    tables = ((paths.rejected, REJECTED, rejected), (paths.slices, SLICES, slices))
+    is_new = not all(holds(*table, provenance.facts) for table in tables)
+    if is_new:
+        for table in tables:
+            write_table(*table, provenance.facts)
     provenance.write_record(record_of(paths.slices), counts=counts)
-    write_table(paths.slices, SLICES, slices, provenance.facts)
+    if is_new:
+        os.utime(paths.slices)  # Make shall not find it older than the record
     log.info("%s: %s", paths.slices, ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 

@@ -1,5 +1,6 @@
 """Which files a run's stages read and write. Standard library only: Make asks before anything is installed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -229,7 +230,8 @@ def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
     phantom_files = [paths.sample_submission, paths.truth, record_of(paths.raw)]
     beside = {
         paths.labels: phantom_files if paths.dataset == "phantom" else [],
-        paths.slices: [paths.rejected, record_of(paths.slices)],
+        # Of the index, Make follows the record: see Makefile.
+        record_of(paths.slices): [paths.slices, paths.rejected],
         paths.folds: [record_of(paths.folds)],
         paths.images: [paths.images_rejected, record_of(paths.images)],
         paths.score("oof"): [paths.score("test")] if paths.truth.exists() else [],
@@ -246,6 +248,33 @@ def incomplete(paths: Paths, folds: tuple[int, ...]) -> list[Path]:
     """Return the artefacts that are there while one of their companions is not."""
     beside = companions(paths, folds).items()
     return [path for path, others in beside if path.exists() and not all(other.exists() for other in others)]
+
+
+def index_state(paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings) -> str:
+    """Return `fresh`, `touched` (stale, but all that it was made of is what it was) or `changed`.
+
+    A touched index will leave SLICES as it is. Only of a label CSV that is newer than the record is a digest taken.
+    """
+    record, settings, beside = record_of(paths.slices), settings_files(paths, folds, phantom), companions(paths, ())
+    made_by = [settings["index"][0]] + ([settings["phantom"][0]] if paths.dataset == "phantom" else [])
+    if not all(path.exists() for path in (record, *made_by, *beside[paths.labels], *beside[record])):
+        return "changed"
+    try:
+        inputs = json.loads(record.read_text())["inputs"]
+    except (ValueError, KeyError):
+        return "changed"
+    made_ns = record.stat().st_mtime_ns
+    csvs = [path for path in (paths.labels, paths.sample_submission) if path.exists()]
+    newer = [path for path in (*csvs, *made_by) if path.stat().st_mtime_ns > made_ns]
+    if set(inputs) != set(map(str, csvs)) or any(file_digest(p) != inputs[str(p)] for p in newer if p in csvs):
+        return "changed"
+    return "touched" if newer else "fresh"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def settings_files(
@@ -282,6 +311,7 @@ def make_variables(
         "RUN": paths.run.name,
         "LABELS": paths.labels,
         "SAMPLE": paths.sample_submission,
+        "INDEX_RECORD": record_of(paths.slices),
         "SLICES": paths.slices,
         "FOLDS_TABLE": paths.folds,
         "IMAGES": paths.images,
@@ -297,6 +327,7 @@ def make_variables(
         "FOLD_LIST": ",".join(map(str, folds)),
         "TABLE_RECIPES": ",".join(table_recipes),
     }
+    variables["INDEX_STATE"] = index_state(paths, folds, phantom)
     variables["INCOMPLETE"] = ",".join(map(str, incomplete(paths, folds)))
     for stage, (path, _contents) in settings_files(paths, folds, phantom).items():
         variables[f"{stage.upper()}_SETTINGS"] = path

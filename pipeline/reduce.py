@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 from pipeline.config import P_LABELS, Reduce, section_settings
 from pipeline.core.reduction import Moments, Reducer, choose_by_spread, choose_by_weights, fit_pca
 from pipeline.core.rows import training_rows
-from pipeline.plan import Job, record_of, require
+from pipeline.plan import Job, file_digest, record_of, require
 from pipeline.schema import vectors
 from pipeline.shell.atomic import atomic_path
-from pipeline.shell.provenance import Provenance, file_digest
+from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, vector_array, vector_matrix, write_stream
 
 log = logging.getLogger(__name__)

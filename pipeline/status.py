@@ -41,9 +41,10 @@ def main(job: Job) -> None:
     """Print the state of the run's artefacts, and what Make does not watch: the code, and the number of raw files."""
     if "MAKELEVEL" not in os.environ:
         raise UserError("status asks Make with the variables of its command line: call it as `make status`")
-    output = dry_run(["submission"])
+    found = parse(dry_run(["submission"]))
+    say_of(found, str(job.paths.slices), as_of=str(record_of(job.paths.slices)))
     files = artefacts(job.paths, job.folds)
-    sys.stdout.write(states_text(parse(output), files))
+    sys.stdout.write(states_text(found, files))
     for line in [*code_notes(files, commit()), *raw_notes(job.paths)]:
         sys.stdout.write(line + "\n")
 
@@ -91,6 +92,18 @@ def parse(output: str) -> DryRun:
         elif match := FAILED.match(line):
             found.faults.append(match["text"])
     return found
+
+
+def say_of(found: DryRun, file: str, as_of: str) -> None:
+    """Let all that Make said of the file `as_of` hold for `file` too.
+
+    Make follows the index by its record: SLICES itself may be older, where the index found what it had found before.
+    """
+    for group in (found.remade, found.fresh):
+        group.discard(file)
+        group.update({file} if as_of in group else ())
+    if as_of in found.cause:
+        found.cause[file] = found.cause[as_of]
 
 
 def state(found: DryRun, file: str, exists: bool) -> tuple[str, str]:

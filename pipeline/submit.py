@@ -8,10 +8,10 @@ import pandas as pd
 
 from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings
 from pipeline.core.ensemble import mean_over_folds
-from pipeline.plan import Job, record_of, require
+from pipeline.plan import Job, file_digest, record_of, require
 from pipeline.schema import ContractError
 from pipeline.shell.atomic import atomic_path
-from pipeline.shell.provenance import Provenance, file_digest
+from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table
 
 log = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """The Makefile's graph, seen through `make -n` on empty files: what is redone, and what is not."""
 
+import json
 import os
 import re
 import shutil
@@ -41,25 +42,37 @@ def planned(clone: Path, *arguments: str) -> list[str]:
     return sorted(names, key=lambda name: (STAGE_ORDER.index(name.split()[0]), name))
 
 
-def finish(clone: Path, recipe: str = "quickstart", changes: dict | None = None, folds=None, start: int = 1000) -> int:
-    """Touch every artefact of a run in the graph's order, as if all stages had run; return the next free second."""
+def finish(
+    clone: Path,
+    recipe: str = "quickstart",
+    changes: dict | None = None,
+    folds=None,
+    start: int = 1000,
+    dataset="phantom",
+) -> int:
+    """Touch every artefact of a run in the graph's order, as if all stages had run."""
     run = make_run(recipe, changes)
-    paths = plan.Paths("phantom", run, "rsna")
+    paths = plan.Paths(dataset, run, "rsna")
     folds = folds or recipe_folds(recipe)
     settings = plan.settings_files(paths, folds, plan.PhantomSettings())
     artefacts = [path for path, _ in settings.values()]
-    artefacts += [paths.labels, paths.slices, paths.folds, paths.images]
+    artefacts += [paths.labels, paths.sample_submission, paths.slices, paths.folds, paths.images]
     for fold in folds:
         artefacts += [paths.cnn(fold), paths.embeddings(fold), paths.reduced(fold), paths.sequence(fold)]
         artefacts += [paths.predictions(fold), paths.score(fold)]
     artefacts += [paths.score("oof"), paths.score("test"), paths.submission, Path("submissions/leaderboard.csv")]
     artefacts += [other for others in plan.companions(paths, folds).values() for other in others]
-    for second, path in enumerate(artefacts, start):
+    for second, path in enumerate(artefacts, 1000):
         (clone / path).parent.mkdir(parents=True, exist_ok=True)
         if not (clone / path).exists():
             (clone / path).touch()
             os.utime(clone / path, (second, second))
-    return start + len(artefacts)
+    record = clone / plan.record_of(paths.slices)
+    csvs = (paths.labels, paths.sample_submission)
+    record.write_text(json.dumps({"inputs": {str(path): plan.file_digest(clone / path) for path in csvs}}))
+    # The record is what Make follows of the index: not older than what it was made of, not newer than SLICES.
+    second = (clone / paths.slices).stat().st_mtime
+    os.utime(record, (second, second))
 
 
 ALL_OF_QUICKSTART = [
@@ -122,6 +135,8 @@ def test_a_view_of_its_own_needs_its_own_images_and_all_behind_them(clone):
     ("artefact", "redone"),
     [
         ("data/phantom/rejected.parquet", ALL_OF_QUICKSTART[1:]),
+        ("data/phantom/slices.parquet", ALL_OF_QUICKSTART[1:]),
+        ("data/phantom/slices.json", ALL_OF_QUICKSTART[1:]),
         ("data/phantom/raw/stage_2_sample_submission.csv", ALL_OF_QUICKSTART),
         ("features/phantom/quickstart/fold-1.reducer.npz",
          ["reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
@@ -150,6 +165,45 @@ def test_force_redoes_the_named_stage_alone(clone, goal, redone):
     assert planned(clone, *goal) == []
     assert planned(clone, *goal, "FORCE=1") == redone
     assert planned(clone, *goal, "FORCE=0") == []
+
+
+def later(path: Path) -> None:
+    """Give a file a time behind all that `finish` made."""
+    os.utime(path, (5000, 5000))
+
+
+@pytest.mark.parametrize("name", ["stage_2_train.csv", "stage_2_sample_submission.csv"])
+def test_a_label_csv_that_was_only_touched_is_indexed_again_and_nothing_else(clone, name):
+    finish(clone)
+    csv = clone / "data/phantom/raw" / name
+    csv.write_text("")
+    later(csv)
+    redone = ["index"] if name == "stage_2_train.csv" else []  # of the phantom's files, Make follows the labels alone
+    assert planned(clone, "submission") == redone
+
+
+def test_the_same_with_a_data_set_of_the_users_own_and_after_the_index_has_run(clone):
+    finish(clone, dataset="mine")
+    arguments = ("submission", "DATASET=mine", "RECIPE=quickstart")
+    assert planned(clone, *arguments) == []
+    raw, record = clone / "data/mine/raw", clone / "data/mine/slices.json"
+    later(raw / "stage_2_sample_submission.csv")
+    assert planned(clone, *arguments) == ["index"]
+    # What the index does: SLICES stays as it was, older than its record.
+    os.utime(record, (6000, 6000))
+    assert planned(clone, *arguments) == []
+    assert "Nothing to be done for 'submission'" in make(clone, *arguments, f"PYTHON={sys.executable}").stdout
+
+
+def test_a_label_csv_with_other_content_makes_all_behind_it_stale(clone):
+    finish(clone)
+    csv = clone / "data/phantom/raw/stage_2_train.csv"
+    csv.write_text("ID,Label\n")
+    later(csv)
+    assert planned(clone, "submission") == ALL_OF_QUICKSTART[1:]
+    csv.write_text("")
+    later(csv)
+    assert planned(clone, "submission") == ["index"]
 
 
 def test_another_phantom_is_made_anew_with_all_behind_it(clone):

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import P_LABELS
+from pipeline.plan import file_digest
 from pipeline.schema import FOLDS, PREDICTIONS, SLICES, ContractError, vectors
 from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.parallel import CHUNK_ITEMS, parallel_map
-from pipeline.shell.provenance import Provenance, file_digest, read_json
+from pipeline.shell.provenance import Provenance, read_json
 from pipeline.shell.tables import (
     read_provenance,
     read_table,

@@ -1,6 +1,5 @@
 """Where an artefact comes from: settings, digests of what was read, versions, commit, threads, seconds."""
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -11,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.plan import file_digest
 from pipeline.shell.atomic import atomic_path
 
 PACKAGES = (
@@ -27,12 +27,6 @@ PACKAGES = (
     "pytorch-lightning",
 )
 """Packages whose version can change an artefact."""
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def commit() -> str:

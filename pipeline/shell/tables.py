@@ -35,6 +35,16 @@ def write_table(path: Path, contract: Contract, table: pd.DataFrame | pa.Table, 
         pq.write_table(_with_provenance(table, provenance), partial, compression="zstd")
 
 
+def holds(path: Path, contract: Contract, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> bool:
+    """Return whether a file already holds this table, made with the same settings of the same inputs."""
+    if not path.exists():
+        return False
+    of_file = read_provenance(path)
+    if any(of_file.get(key) != provenance[key] for key in ("settings", "inputs")):
+        return False
+    return pq.read_table(path).equals(to_arrow(contract, frame).cast(contract.schema()))
+
+
 def write_stream(
     path: Path, contract: Contract, batches: Iterable[pa.Table], provenance: Mapping[str, Any], key_column: str
 ) -> int:
