@@ -27,7 +27,11 @@ ifneq ($(filter-out help test .venv,$(or $(MAKECMDGOALS),submission)),)
   ifneq ($(shell $(BARE_PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'),True)
     $(error $(BARE_PYTHON) is not Python 3.11 or later: install one, or name one with BARE_PYTHON=)
   endif
-  PLAN := $(shell $(BARE_PYTHON) -B -m pipeline plan $(ARGUMENTS) $(if $(FOLD),--fold "$(FOLD)"))
+  # One make at a time works on a data set: this one, or the one that called it. Looking, and dry runs, disturb nobody.
+  LOOKING := $(findstring n,$(firstword -$(MAKEFLAGS)))$(filter status leaderboard,$(MAKECMDGOALS))
+  export PIPELINE_MAKE_PID := $(or $(PIPELINE_MAKE_PID),$(shell echo $$PPID))
+  PLAN := $(shell $(BARE_PYTHON) -B -m pipeline plan $(ARGUMENTS) $(if $(FOLD),--fold "$(FOLD)") \
+            $(if $(LOOKING),,--make-pid $(PIPELINE_MAKE_PID)))
   ifneq ($(.SHELLSTATUS),0)
     $(error no plan for this run: see the line above)
   endif

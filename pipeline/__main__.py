@@ -19,6 +19,7 @@ from pipeline.config import (
     recipe_names,
     variant_names,
 )
+from pipeline.shell import lock
 
 STAGES = {
     "phantom": "make the phantom data set",
@@ -70,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--phantom-scans", type=int, default=72, metavar="N", help="test scans included (default: 72)")
     result.add_argument("--phantom-seed", type=int, default=0, metavar="N", help="seed of the phantom (default: 0)")
     result.add_argument("--force", action="store_true", help="leave nothing of an earlier try")
+    result.add_argument("--make-pid", type=int, metavar="N", help="for `plan`: the make that will work on the data set")
     result.add_argument("--file", metavar="PATH", help="for `settings`: one of the run's settings files")
     return result
 
@@ -152,6 +154,8 @@ def main() -> int:
     try:
         job = make_job(arguments)
         if arguments.stage == "plan":
+            if arguments.make_pid is not None:
+                _hold(job.paths, arguments.make_pid)
             recipes = table_recipes(base_recipe(recipe_of(arguments)))
             variables = plan.make_variables(job.paths, job.folds, job.phantom, recipes)
             sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables.items()) + "\n")
@@ -160,6 +164,8 @@ def main() -> int:
         else:
             fold = "" if job.fold is None else f", fold {job.fold}"
             log.info("%s: data set %s, run %s%s", arguments.stage, job.paths.dataset, job.run.name, fold)
+            if arguments.stage in plan.SETTINGS_STAGES:
+                lock.share(job.paths.data)
             for variable in THREAD_VARIABLES:
                 os.environ[variable] = str(job.threads)
             importlib.import_module(f"pipeline.{arguments.stage}").main(job)
@@ -167,6 +173,14 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def _hold(paths: plan.Paths, make_pid: int) -> None:
+    """Let no other make work on the data set; one whose folder is not there has nothing to be kept from."""
+    if paths.dataset == "phantom":
+        paths.data.mkdir(parents=True, exist_ok=True)
+    if paths.data.is_dir():
+        lock.hold(paths.data, make_pid)
 
 
 def _write_settings(job: plan.Job, file: str | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config import LABELS, UserError
 from pipeline.core.text_table import limits, number, text_table
 from pipeline.plan import LEADERBOARD, Job
+from pipeline.shell import lock
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import read_json
 
@@ -27,8 +28,10 @@ COLUMNS = (
 
 def main(job: Job) -> None:
     """Rebuild the leaderboard and print it with the paired differences."""
-    scores = read_scores(LEADERBOARD.parent)
-    rows = write_leaderboard(LEADERBOARD, scores)
+    # Runs on other data sets may end at the same time: who writes last must have read all.
+    with lock.alone(LEADERBOARD.parent):
+        scores = read_scores(LEADERBOARD.parent)
+        rows = write_leaderboard(LEADERBOARD, scores)
     log.info("%s: %d rows from %d score files", LEADERBOARD, len(rows), len(scores))
     sys.stdout.write(figures_text(rows) + "\n" + paired_text(scores))
 
