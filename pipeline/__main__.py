@@ -20,6 +20,7 @@ from pipeline.config import (
     variant_names,
 )
 from pipeline.shell import lock
+from pipeline.shell.atomic import remove_leftovers
 
 STAGES = {
     "phantom": "make the phantom data set",
@@ -45,6 +46,8 @@ READERS = ("rsna",)
 """Names that choose their own reader; other data sets are read as RSNA's layout unless --reader says otherwise."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+WAIT_POLICY = ("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads that wait shall sleep: where folds run side by side, spinning ones keep each other from working."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -166,8 +169,11 @@ def main() -> int:
             log.info("%s: data set %s, run %s%s", arguments.stage, job.paths.dataset, job.run.name, fold)
             if arguments.stage in plan.SETTINGS_STAGES:
                 lock.share(job.paths.data)
+                for folder in job.paths.folders():
+                    remove_leftovers(folder)
             for variable in THREAD_VARIABLES:
                 os.environ[variable] = str(job.threads)
+            os.environ.setdefault(*WAIT_POLICY)
             importlib.import_module(f"pipeline.{arguments.stage}").main(job)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -144,6 +144,20 @@ class Paths:
     def submission(self) -> Path:
         return Path("submissions") / self.dataset / f"{self.run.name}.csv"
 
+    def folders(self) -> set[Path]:
+        """Return the folders in which stages leave their files; images lie deeper, in `png`."""
+        models = {self.models(stage) for stage in ("train", "sequence")}
+        features = {self.features(stage) for stage in ("embed", "reduce")}
+        return {
+            self.data,
+            self.images.parent,
+            *models,
+            *features,
+            self.submissions,
+            self.submission.parent,
+            *LEADERBOARD.parents[:1],
+        }
+
     def settings_file(self, stage: str, contents: dict[str, Any]) -> Path:
         """The file that stands for a stage's settings in Make; its name carries their digest."""
         folder = {

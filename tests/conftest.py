@@ -11,6 +11,21 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of tests/test_kills.py."""
+    parser.addoption("--kills", type=int, default=3, help="how often each stage is killed")
+    parser.addoption("--kills-seed", type=int, default=0, help="seeds the moments of the kills")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only `make torture` has the time for."""
+    if not config.getoption("-m"):
+        for item in items:
+            if "torture" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="make torture runs it"))
+
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

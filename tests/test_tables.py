@@ -1,9 +1,10 @@
 """Tables and files on disk: contracts, provenance, streaming, and files that are whole or not there."""
 
-from pathlib import Path
+from pathlib import os
 
 import numpy as np
 import pandas as pd
+import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -121,11 +122,13 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     assert (tmp_path / "deep" / "x").read_text() == "whole"
 
 
-def test_leftovers_of_killed_runs_are_removed_and_nothing_else(tmp_path):
-    for name in (".a.png.77.partial", ".b.png.78.partial", "a.png", "kept.partial"):
+def test_leftovers_of_processes_that_are_gone_are_removed_and_nothing_else(tmp_path):
+    gone, here = 99_999_999, os.getpid()
+    at_work = f".c.png.{here}.partial"
+    for name in (f".a.png.{gone}.partial", f".b.json.{gone}.partial", at_work, "a.png", "kept.partial"):
         (tmp_path / name).touch()
     assert remove_leftovers(tmp_path) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "kept.partial"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [at_work, "a.png", "kept.partial"]
     assert remove_leftovers(tmp_path / "absent") == 0
 
 

@@ -29,6 +29,8 @@ class LabelModule(pl.LightningModule):
         self.learning_rates = tuple(learning_rates)
         self.seed = seed
         self.register_buffer("loss_weights", torch.tensor(loss_weights), persistent=False)
+        self.epochs_run = 0
+        """In this process: a training that went on has run fewer than it has."""
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def logits_and_labels(self, batch: tuple) -> tuple[Tensor, Tensor]:
@@ -42,6 +44,10 @@ class LabelModule(pl.LightningModule):
         """
         each = binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")  # (slices, 6)
         return (each * self.loss_weights).sum(dim=1).mean()
+
+    def on_train_epoch_start(self) -> None:
+        """Count the epoch."""
+        self.epochs_run += 1
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
         """Reseed dropout by (seed, fold, step): a run that was resumed goes on as if it had not been cut off."""

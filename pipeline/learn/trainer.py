@@ -11,13 +11,24 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint, TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from pipeline.config import digest
 from pipeline.learn.modules import VALIDATION_SCORE, LabelModule
+from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.provenance import read_json, write_json
 
 log = logging.getLogger(__name__)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints beside their place and renames them: Lightning's own way goes through /tmp and may copy."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str, storage_options: Any = None) -> None:
+        """Write a checkpoint, whole or not at all."""
+        with atomic_path(Path(path)) as partial:
+            torch.save(checkpoint, partial)
 
 
 def precision() -> str:
@@ -50,6 +61,7 @@ def fit(
         devices=1,
         precision=precision(),
         default_root_dir=folder,
+        plugins=[WholeCheckpoints()],
         logger=[
             CSVLogger(folder, name="csv"),
             TensorBoardLogger(folder, name="tensorboard", version=""),
@@ -72,7 +84,12 @@ def fit(
     trainer.fit(module, train, validation, ckpt_path=checkpoint)
     # Absent where a finished training was asked for again: there was no epoch left to validate.
     score = trainer.callback_metrics.get(VALIDATION_SCORE)
-    outcome = {"epochs": trainer.current_epoch, "precision": precision(), "resumed": checkpoint is not None}
+    outcome = {
+        "epochs": trainer.current_epoch,
+        "epochs_run": module.epochs_run,
+        "precision": precision(),
+        "resumed": checkpoint is not None,
+    }
     if score is not None:
         log.info("epoch %d: validation weighted log loss %.4f", trainer.current_epoch, score)
         outcome[VALIDATION_SCORE] = float(score)
@@ -82,6 +99,7 @@ def fit(
 def _resumable(folder: Path, job: dict[str, Any], force: bool) -> str | None:
     """Return the checkpoint to go on from, or None with the folder emptied for a new job."""
     note, checkpoint = folder / "job.json", folder / "last.ckpt"
+    remove_leftovers(folder)
     wanted = {"digest": digest(job), **job}
     if not force and note.exists() and read_json(note) == wanted:
         if checkpoint.exists():

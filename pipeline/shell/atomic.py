@@ -21,9 +21,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, stem: str = "") -> int:
-    """Remove temporary files that killed runs left for names beginning with `stem`; return how many."""
-    leftovers = list(folder.glob(f".{stem}*.partial")) if folder.is_dir() else []
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that processes which are gone left in a folder; return how many."""
+    leftovers = [path for path in folder.glob(".*.partial") if not _is_alive(path)] if folder.is_dir() else []
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)
     return len(leftovers)
+
+
+def _is_alive(partial: Path) -> bool:
+    """Return whether the process that a temporary file is named after still runs."""
+    pid = partial.stem.rpartition(".")[2]
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
