@@ -36,7 +36,7 @@ MACHINE = {
 def measured(tmp_path_factory) -> tuple[Path, list[Row]]:
     """The benchmark's folder and rows after a run with some hundred scans."""
     folder = tmp_path_factory.mktemp("full-size")
-    return folder, full_size.run(folder, scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015))
+    return folder, full_size.run(folder, scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015), runs=1)
 
 
 def test_a_small_data_set_goes_through_the_benchmark(measured):
