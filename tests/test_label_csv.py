@@ -138,9 +138,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            (b"", ": the file is empty; expected the header ID,Label and rows below it"),
+            (b"", ": the file is empty; expected the header ID,Label, and rows"),
             (BOM + b"\n\r\n", ": the file is empty; expected the header"),
-            (b"ID,Label\n\n", ", line 1: no rows below the header"),
             (BOM + b"\nID_a_any,0\n", ", line 2: 'ID_a_any,0' is data: put the header ID,Label above it"),
             (b"ID;Label\na_any;0\n", ", line 1: 'ID;Label' is separated by ';': save it with commas"),
             (b"ID\tLabel\na_any\t0\n", r", line 1: 'ID\tLabel' is separated by '\t'"),
@@ -162,6 +161,11 @@ class TestErrors:
         path.write_bytes(data)
         for read in (read_labels, read_sample_submission, read_sample_ids):
             assert said(path, read).startswith(message)
+
+    def test_a_header_alone_labels_nothing_but_may_ask_for_nothing(self, tmp_path):
+        path = write(tmp_path, [""])
+        assert said(path) == ": no rows below the header; six rows a slice belong there"
+        assert read_sample_submission(path).tolist() == read_sample_ids(path).tolist() == []
 
     def test_what_is_no_file(self, tmp_path):
         assert said(tmp_path) == ": cannot be read (Is a directory); put a CSV of ID,Label there"

@@ -70,7 +70,7 @@ def read_label_csv(path: Path) -> LabelCsv:
     """Return the rows of a CSV whose IDs are `<slice>_<label>`.
 
     UTF-8 with or without a byte order mark; lines may end as on any system, be blank or hold quoted fields; columns are
-    found by name. Raises UserError with the path and the line for all that cannot be read so.
+    found by name; there may be no rows. Raises UserError with the path and the line for all that cannot be read so.
     """
     data = _read_text(path)
     ids, texts = _read_columns(path, data)
@@ -119,11 +119,11 @@ def _read_columns(path: Path, data: bytes) -> tuple[pa.StringArray, pa.StringArr
     """Return the columns ID and Label as stripped text, (rows,) each."""
     first = list(islice(_records(path, data), 2))
     if not first:
-        raise UserError(f"{path}: the file is empty; expected the header {','.join(HEADER)} and rows below it")
+        raise UserError(f"{path}: the file is empty; expected the header {','.join(HEADER)}, and rows")
     (line, last_line, fields), *rows = first
     names = _column_names(f"{path}, line {line}", fields)
-    if not rows:
-        raise UserError(f"{path}, line {line}: no rows below the header")
+    if not rows:  # Arrow refuses what has none
+        return pa.array([], pa.string()), pa.array([], pa.string())
     numbers = [str(names.index(name)) for name in HEADER]
     quoted = data.count(b'"')
     if quoted % 2:

@@ -75,6 +75,8 @@ def read_labels(path: Path) -> pd.DataFrame:
     of one ID differ, labels lack, or `any` is not the maximum of the five.
     """
     table = read_label_csv(path)
+    if not len(table.ids):
+        raise UserError(f"{path}: no rows below the header; six rows a slice belong there")
     slice_ids, values = table.slice_ids, table.values()
     differs = np.flatnonzero(values != values[table.firsts])
     if len(differs):
