@@ -23,7 +23,7 @@ RUN_STAGE = $(PYTHON) -m pipeline $(1) $(ARGUMENTS) $(if $(filter 1,$(FORCE)),--
 
 # The run's file names, and who owns them, are computed once, here, by pipeline/plan.py: CNN, REDUCED, CSV, ...
 # A settings file's name carries the digest of the settings, so that a changed setting is a missing file.
-ifneq ($(filter-out help test .venv,$(or $(MAKECMDGOALS),submission)),)
+ifneq ($(filter-out help test bench .venv,$(or $(MAKECMDGOALS),submission)),)
   ifneq ($(shell $(BARE_PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'),True)
     $(error $(BARE_PYTHON) is not Python 3.11 or later: install one, or name one with BARE_PYTHON=)
   endif
@@ -44,7 +44,7 @@ ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
 INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
 TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
 
-.PHONY: submission test .venv help clean status leaderboard ablation table-row FORCED \
+.PHONY: submission test bench .venv help clean status leaderboard ablation table-row FORCED \
   phantom index split window train embed reduce sequence predict score submit
 .SUFFIXES:
 
@@ -54,6 +54,9 @@ submission: $(CSV) submissions/leaderboard.csv
 
 test: $(VENV)
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+bench: | $(VENV)
+	$(PYTHON) -m benchmarks.full_size
 
 # ------------------------------------------------------------------- the graph: what each stage reads, what it leaves
 
@@ -184,6 +187,7 @@ help:
 
 #: make submission   everything from a fresh clone: .venv, data set, training, submission, leaderboard
 #: make test         the tests, from a fresh clone too
+#: make bench        seconds and memory at RSNA's full size, without its pixels, into benchmarks/results/
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings
 from pipeline.core.ensemble import mean_over_folds
+from pipeline.datasets.rsna import read_sample_ids
 from pipeline.plan import Job, file_digest, record_of, require
 from pipeline.schema import ContractError
 from pipeline.shell.atomic import atomic_path
@@ -33,7 +34,7 @@ def main(job: Job) -> None:
     section = {"predict": section_settings(settings, "predict"), "folds": list(job.folds)}
     provenance = Provenance("submit", section, [*sources, paths.sample_submission], job.threads)
 
-    sample_ids = read_sample_ids(paths.sample_submission)
+    sample_ids = pd.Series(read_sample_ids(paths.sample_submission))
     tables = [_test_rows(path, stage) for path in sources]
     slice_ids = [table["slice_id"].to_numpy(object) for table in tables]
     mean = mean_over_folds(slice_ids, [table[list(P_LABELS)].to_numpy(np.float64) for table in tables])
@@ -44,17 +45,6 @@ def main(job: Job) -> None:
         digest = file_digest(partial)
         provenance.write_record(record_of(paths.submission), stage_submitted=stage, rows=len(submission), sha256=digest)
     log.info("%s: %d rows, mean of folds %s", paths.submission, len(submission), ", ".join(map(str, job.folds)))
-
-
-def read_sample_ids(path: Path) -> pd.Series:
-    """Return the IDs of a sample submission in its order; raises UserError for another header or repeated IDs."""
-    try:
-        ids = pd.read_csv(path, usecols=["ID"], dtype=str, keep_default_na=False, encoding="utf-8-sig")["ID"]
-    except ValueError as error:
-        raise UserError(f"{path}: not a sample submission, a CSV of ID,Label ({error})") from error
-    if ids.duplicated().any():
-        raise UserError(f"{path}: IDs are repeated: {_first(ids[ids.duplicated()])}; correct the file")
-    return ids
 
 
 def _test_rows(path: Path, stage: str) -> pd.DataFrame:

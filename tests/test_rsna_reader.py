@@ -138,17 +138,17 @@ class TestLabels:
 
     def test_repeated_rows_that_differ(self, tmp_path):
         path = csv(tmp_path, *label_rows("ID_a"), *label_rows("ID_b"), "ID_b_subdural,1")
-        with pytest.raises(UserError, match="rows of the same ID differ: ID_b_subdural"):
+        with pytest.raises(UserError, match="labels.csv, lines 12 and 14: rows of the same ID differ: ID_b_subdural;"):
             read_labels(path)
 
     @pytest.mark.parametrize(("subtype", "any_label"), [(1, 0), (0, 1)])
     def test_any_that_is_not_the_maximum(self, tmp_path, subtype, any_label):
         rows = [*label_rows("ID_b")[:4], f"ID_b_subdural,{subtype}", f"ID_b_any,{any_label}"]
-        with pytest.raises(UserError, match="`any` is not the maximum of the other labels for ID_b"):
+        with pytest.raises(UserError, match="line 13: `any` is not the maximum of the other labels for ID_b$"):
             read_labels(csv(tmp_path, *label_rows("ID_a"), *rows))
 
     def test_a_label_that_lacks(self, tmp_path):
-        with pytest.raises(UserError, match=r"not all of epidural, .* are given for ID_b"):
+        with pytest.raises(UserError, match=r"line 8: not all of epidural, .* are given for ID_b$"):
             read_labels(csv(tmp_path, *label_rows("ID_a"), *label_rows("ID_b")[1:]))
 
     def test_many_ids_are_cut_short(self, tmp_path):
@@ -168,21 +168,6 @@ class TestLabels:
         with pytest.raises(UserError, match=re.escape(f"line 8: Label '{value}' is neither 0 nor 1 (1 such rows)")):
             read_labels(path)
 
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("ID_a_any,0\n", "line 1 is 'ID_a_any,0', expected the header ID,Label"),
-            ("ID,Label,More\na,0,0\n", "line 1 is 'ID,Label,More'"),
-            ("", "not a CSV of ID,Label"),
-            ("ID,Label\nID_a_any,0\nID_b_any\n", "not a CSV of ID,Label"),
-        ],
-    )
-    def test_what_is_no_label_csv(self, tmp_path, text, message):
-        path = tmp_path / "labels.csv"
-        path.write_text(text)
-        with pytest.raises(UserError, match=message):
-            read_labels(path)
-
 
 class TestSampleSubmission:
     def test_ids_in_their_order(self, tmp_path):
@@ -193,11 +178,11 @@ class TestSampleSubmission:
     def test_repeated_ids(self, tmp_path):
         path = tmp_path / "sample.csv"
         write_sample(path, ["ID_b", "ID_a", "ID_b"])
-        with pytest.raises(UserError, match="IDs are repeated, of ID_b"):
+        with pytest.raises(UserError, match="lines 2 and 14: IDs are repeated: ID_b_epidural, ID_b_intra"):
             read_sample_submission(path)
 
     def test_incomplete_slices(self, tmp_path):
-        with pytest.raises(UserError, match="are asked for ID_a"):
+        with pytest.raises(UserError, match="line 2: not all of .* are asked for ID_a$"):
             read_sample_submission(csv(tmp_path, *label_rows("ID_a")[:3]))
 
     def test_unknown_ids(self, raw):

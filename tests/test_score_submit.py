@@ -274,6 +274,17 @@ def test_the_submission_is_the_last_stages_mean_in_the_samples_order(job, caplog
     assert (record["rows"], record["settings"]["folds"]) == (36, [0, 1])
 
 
+def test_the_sample_may_be_written_as_windows_and_excel_write(job):
+    run_stage("submit", *ARGUMENTS)
+    plain, sample = job.paths.submission.read_bytes(), job.paths.sample_submission
+    lines = [line.split(",") for line in sample.read_text().splitlines()]
+    # A BOM, CRLF, quotes, spaces, a blank line, the columns swapped, and one more that is no matter.
+    text = "\r\n".join(f'"{label} ",x,"{row_id}"' for row_id, label in lines) + "\r\n\r\n"
+    sample.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    run_stage("submit", *ARGUMENTS)
+    assert job.paths.submission.read_bytes() == plain
+
+
 def test_exactly_the_folds_asked_for_are_averaged(job):
     run_stage("submit", *ARGUMENTS[:-1], "1")
     table = read_table(job.paths.predictions(1)).query("stage == 'sequence' and slice_id == 'T_2'")
@@ -338,9 +349,9 @@ def test_folds_with_other_test_slices_are_refused(job):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("ID,Label\nT_0_any,0.5\nT_0_any,0.5\n", "IDs are repeated: T_0_any; correct the file"),
-        ("id;label\nT_0_any;0.5\n", "not a sample submission, a CSV of ID,Label"),
-        ("", "not a sample submission"),
+        ("ID,Label\nT_0_any,0.5\nT_0_any,0.5\n", "csv, lines 2 and 3: IDs are repeated: T_0_any; correct the file"),
+        ("id;label\nT_0_any;0.5\n", "csv, line 1: 'id;label' is separated by ';'"),
+        ("", "csv: the file is empty"),
         (None, "is missing: it says which slices to predict"),
     ],
 )

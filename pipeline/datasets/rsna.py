@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from pipeline.config import LABELS, UserError
+from pipeline.datasets.label_csv import LabelCsv, read_label_csv
 from pipeline.datasets.listing import Listing
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 FOLDERS = {"train": "stage_2_train", "test": "stage_2_test"}
 LABELS_CSV = "stage_2_train.csv"
 SAMPLE_CSV = "stage_2_sample_submission.csv"
-HEADER = ["ID", "Label"]
 SHOWN = 5
 """IDs that an error names."""
 
@@ -72,43 +71,68 @@ def read_listing(raw: Path) -> Listing:
 def read_labels(path: Path) -> pd.DataFrame:
     """Return the labels of a CSV: int8 columns in label order, indexed by slice_id, in order of first appearance.
 
-    Rows may repeat if they agree. Raises UserError naming IDs where rows differ, labels lack, or `any` is not the
-    maximum of the five, and line numbers where a row cannot be read.
+    Rows may repeat if they agree. Raises UserError with the line of the first row that cannot be read, or where rows
+    of one ID differ, labels lack, or `any` is not the maximum of the five.
     """
-    table = _read_csv(path)
-    slice_ids, slice_codes, label_codes = _parse_ids(path, table.column("ID"))
-    values = _parse_values(path, table)
+    table = read_label_csv(path)
+    if not len(table.ids):
+        raise UserError(f"{path}: no rows below the header; six rows a slice belong there")
+    slice_ids, values = table.slice_ids, table.values()
+    differs = np.flatnonzero(values != values[table.firsts])
+    if len(differs):
+        row = differs[0]
+        ids = pc.take(table.ids, pa.array(differs)).unique().to_pylist()
+        raise UserError(
+            f"{table.where(table.firsts[row], row)}: rows of the same ID differ: {_some(ids)}; correct them"
+        )
     wide = np.full((len(slice_ids), len(LABELS)), -1, dtype=np.int8)
-    wide[slice_codes, label_codes] = values
-    differs = wide[slice_codes, label_codes] != values
-    if differs.any():
-        ids = pc.take(table.column("ID"), pa.array(np.flatnonzero(differs))).to_pylist()
-        raise UserError(f"{path}: rows of the same ID differ: {_some(ids)}; correct the file")
-    lacking = (wide < 0).any(axis=1)
-    if lacking.any():
-        raise UserError(f"{path}: not all of {', '.join(LABELS)} are given for {_some(slice_ids[lacking])}")
+    wide[table.slice_codes, table.label_codes] = values
+    _check_complete(table, wide >= 0, "given")
     wrong = wide[:, -1] != wide[:, :-1].max(axis=1)
     if wrong.any():
-        raise UserError(f"{path}: `any` is not the maximum of the other labels for {_some(slice_ids[wrong])}")
+        row = np.argmax(wrong[table.slice_codes] & (table.label_codes == LABELS.index("any")))
+        raise UserError(
+            f"{table.where(row)}: `any` is not the maximum of the other labels for {_some(slice_ids[wrong])}"
+        )
     return pd.DataFrame(wide, columns=list(LABELS), index=pd.Index(slice_ids, name="slice_id"))
 
 
 def read_sample_submission(path: Path) -> np.ndarray:
     """Return the slice ids (slices,) that a sample submission asks for, in its order.
 
-    Raises UserError naming IDs that repeat, or slices whose six rows are not complete.
+    Raises UserError, with the line, for IDs that repeat, and slices whose six rows are not complete.
     """
-    table = _read_csv(path)
-    slice_ids, slice_codes, label_codes = _parse_ids(path, table.column("ID"))
-    counts = np.zeros((len(slice_ids), len(LABELS)), dtype=np.int32)
-    np.add.at(counts, (slice_codes, label_codes), 1)
-    repeated = (counts > 1).any(axis=1)
-    if repeated.any():
-        raise UserError(f"{path}: IDs are repeated, of {_some(slice_ids[repeated])}")
-    lacking = (counts == 0).any(axis=1)
+    return _read_sample(path).slice_ids
+
+
+def read_sample_ids(path: Path) -> np.ndarray:
+    """Return the IDs (rows,) of a sample submission, `<slice_id>_<label>`, in its order.
+
+    Raises UserError as `read_sample_submission` does.
+    """
+    return _read_sample(path).ids.to_numpy(zero_copy_only=False)
+
+
+def _read_sample(path: Path) -> LabelCsv:
+    table = read_label_csv(path)
+    repeated = np.flatnonzero(table.firsts != np.arange(len(table.ids)))
+    if len(repeated):
+        row = repeated[0]
+        ids = pc.take(table.ids, pa.array(repeated)).unique().to_pylist()
+        raise UserError(f"{table.where(table.firsts[row], row)}: IDs are repeated: {_some(ids)}; correct the file")
+    asked = np.zeros((len(table.slice_ids), len(LABELS)), dtype=bool)
+    asked[table.slice_codes, table.label_codes] = True
+    _check_complete(table, asked, "asked")
+    return table
+
+
+def _check_complete(table: LabelCsv, present: np.ndarray, what: str) -> None:
+    """Raise UserError for slices without a row of each label; present: (slices, labels)."""
+    lacking = ~present.all(axis=1)
     if lacking.any():
-        raise UserError(f"{path}: not all of {', '.join(LABELS)} are asked for {_some(slice_ids[lacking])}")
-    return slice_ids
+        row = np.argmax(lacking[table.slice_codes])
+        slice_ids = _some(table.slice_ids[lacking])
+        raise UserError(f"{table.where(row)}: not all of {', '.join(LABELS)} are {what} for {slice_ids}")
 
 
 def _read_asked(path: Path, files: pd.DataFrame) -> np.ndarray:
@@ -160,70 +184,6 @@ def _masks(raw: Path, slice_ids: pd.Series) -> list[str | None]:
     folder = raw / "masks"
     known = set(os.listdir(folder)) if folder.is_dir() else set()
     return [f"{folder.as_posix()}/{i}.png" if f"{i}.png" in known else None for i in slice_ids]
-
-
-def _read_csv(path: Path) -> pa.Table:
-    """Return the two columns of a CSV as text."""
-    options = pa.csv.ConvertOptions(column_types=dict.fromkeys(HEADER, pa.string()), strings_can_be_null=False)
-    try:
-        table = pa.csv.read_csv(path, convert_options=options)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a CSV of {','.join(HEADER)} ({' '.join(str(error).split())[:200]})") from error
-    if table.column_names != HEADER:
-        found = ",".join(table.column_names)[:80]
-        raise UserError(f"{path}: line 1 is {found!r}, expected the header {','.join(HEADER)}")
-    return table.combine_chunks()
-
-
-def _parse_ids(path: Path, ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the unique slice ids, and for each row its slice's and its label's number."""
-    label_codes = np.full(len(ids), -1, dtype=np.int8)
-    slice_texts = np.empty(len(ids), dtype=object)
-    for code, label in enumerate(LABELS):
-        rows = pc.ends_with(ids, f"_{label}").to_numpy()
-        label_codes[rows] = code
-        slice_texts[rows] = pc.utf8_slice_codeunits(ids.filter(pa.array(rows)), 0, -len(label) - 1).to_numpy()
-    unknown = np.flatnonzero((label_codes < 0) | (slice_texts == ""))
-    if len(unknown):
-        first = ids[unknown[0]].as_py()
-        raise UserError(
-            f"{path}{_line_of(path, first)}: ID {first!r} is not <slice>_<label> with a label of "
-            f"{', '.join(LABELS)} ({len(unknown)} such rows)"
-        )
-    slice_codes, slice_ids = pd.factorize(slice_texts)
-    return slice_ids, slice_codes, label_codes
-
-
-def _parse_values(path: Path, table: pa.Table) -> np.ndarray:
-    """Return labels (rows,) of 0 and 1; they may be written with decimals."""
-    encoded = table.column("Label").combine_chunks().dictionary_encode()
-    known = np.array([_label(text) for text in encoded.dictionary.to_pylist()], dtype=np.int8)
-    values = known[encoded.indices.to_numpy()]
-    wrong = np.flatnonzero(values < 0)
-    if len(wrong):
-        row_id, text = (column[wrong[0]].as_py() for column in table.columns)
-        raise UserError(
-            f"{path}{_line_of(path, row_id, text)}: Label {text!r} is neither 0 nor 1 ({len(wrong)} such rows)"
-        )
-    return values
-
-
-def _label(text: str) -> int:
-    """Return 0 or 1, or -1 for a text that is neither."""
-    try:
-        number = float(text)
-    except ValueError:
-        return -1
-    return int(number) if number in (0.0, 1.0) else -1
-
-
-def _line_of(path: Path, *fields: str) -> str:
-    """Return `, line N` for the first line that begins with these fields, or nothing."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            if [field.strip('"') for field in line.rstrip("\r\n").split(",")][: len(fields)] == list(fields):
-                return f", line {number}"
-    return ""
 
 
 def _some(ids: Iterable[str]) -> str:

@@ -1,0 +1,182 @@
+"""Measuring, keeping and rendering, and the full-size benchmark on a small data set."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import full_size
+from benchmarks.full_size_data import RSNA_TEST, RSNA_TRAIN, make_slices, scaled
+from benchmarks.measure import measure
+from benchmarks.render import README, rendered
+from benchmarks.results import Row, cpu_model, machine_name, markdown, read_results, rows_of, write_results
+
+MACHINE = {
+    "cpu": "AMD EPYC",
+    "cores": 2,
+    "memory_gb": 24,
+    "tables": {
+        "full-size": {
+            "date": "2026-01-02",
+            "commit": "0123456789ab",
+            "threads": 2,
+            "rows": [
+                {"name": "split", "seconds": 2.345, "peak_mb": 1234.5, "note": "of a later kind"},
+                {"name": "submit", "seconds": 0.1234, "peak_mb": 99.6},
+            ],
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory) -> tuple[Path, list[Row]]:
+    """The benchmark's folder and rows after a run with some hundred scans."""
+    folder = tmp_path_factory.mktemp("full-size")
+    return folder, full_size.run(folder, scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015), runs=1)
+
+
+def test_a_small_data_set_goes_through_the_benchmark(measured):
+    folder, rows = measured
+    names = ["read_labels (label CSV)", "split", "score --fold 0", "score", "submit", "leaderboard"]
+    assert [row.name for row in rows] == names
+    assert all(0.05 < row.seconds < 60 and 10 < row.peak_mb < 2000 for row in rows)
+    submission = pd.read_csv(folder / "submissions/rsna-like/burduja2020.csv")
+    assert len(submission) == 6 * 1818
+    labels = (folder / "data/rsna-like/raw/stage_2_train.csv").read_text().splitlines()
+    assert labels[0] == "ID,Label"
+    assert len(labels) == 1 + 6 * 11_292 + 24
+
+
+def test_what_comes_out_wrong_is_seen(tmp_path):
+    slices = make_slices(scaled(RSNA_TRAIN, 0.01), scaled(RSNA_TEST, 0.01), 0)
+    patients = slices.loc[slices["split"] == "train", "patient_id"].unique()
+    fold_of = pd.Series(np.arange(len(patients)) % 5, index=patients)
+    full_size.check_folds(slices, fold_of)
+    for wrong in (fold_of.iloc[1:], pd.concat([fold_of, fold_of.iloc[:1]]), pd.concat([fold_of, pd.Series({"x": 0})])):
+        with pytest.raises(ValueError, match=f"FOLDS: {len(wrong)} rows for {len(patients)} patients"):
+            full_size.check_folds(slices, wrong)
+
+    sample, submission = tmp_path / "sample.csv", tmp_path / "submission.csv"
+    sample.write_text("ID,Label\na_any,0.5\nb_any,0.5\n")
+    submission.write_text("ID,Label\nb_any,0.1\na_any,0.2\n")
+    with pytest.raises(ValueError, match="submission.csv: 2 rows that are not the sample's 2 in its order"):
+        full_size.check_submission(sample, submission, 2)
+    with pytest.raises(ValueError, match="sample.csv: 2 rows that are not the sample's 12"):
+        full_size.check_submission(sample, sample, 12)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda board: board[board["fold"] != "test"], "leaderboard: rows .*, expected"),
+        (
+            lambda board: board.assign(weighted_log_loss=board["weighted_log_loss"] + 1e-6),
+            "0: prevalence loses .* entropy",
+        ),
+        (
+            lambda board: board.assign(stage=board["stage"].replace({"cnn": "sequence", "sequence": "cnn"})),
+            "0: losses .* are not in the order of what the predictors know",
+        ),
+    ],
+)
+def test_a_wrong_leaderboard_is_seen(measured, change, text):
+    folder, _ = measured
+    slices = make_slices(scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015), full_size.SEED)
+    fold_of = pd.read_parquet(folder / "data/rsna-like/folds.parquet").set_index("patient_id")["fold"]
+    board = pd.read_csv(folder / "submissions/leaderboard.csv")
+    full_size.check_leaderboard(board, slices, fold_of)
+    with pytest.raises(ValueError, match=text):
+        full_size.check_leaderboard(change(board), slices, fold_of)
+
+
+def test_memory_and_time_are_the_childs_own(tmp_path):
+    held = np.ones(60_000_000)  # 480 MB here must not count there
+    seconds, small = measure([sys.executable, "-c", "import time; time.sleep(0.3)"], tmp_path, os.environ)
+    _, large = measure([sys.executable, "-c", "x = b'1' * (200 * 1024 * 1024)"], tmp_path, os.environ)
+    assert held[-1] == 1
+    assert 0.3 < seconds < 5
+    assert small < 60
+    assert 200 < large < 260
+
+
+def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)exit status 3\n.*why it failed"):
+        measure([sys.executable, "-c", "print('why it failed'); raise SystemExit(3)"], tmp_path, os.environ)
+    with pytest.raises(RuntimeError, match="exit status 137"):
+        measure([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"], tmp_path, os.environ)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "cores", "name"),
+    [
+        ("AMD EPYC", 2, "amd-epyc-2-cores"),
+        ("AMD EPYC 7B13", 2, "amd-epyc-7b13-2-cores"),
+        ("AMD EPYC 7B13 64-Core Processor", 1, "amd-epyc-7b13-1-core"),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", 16, "intel-xeon-16-cores"),
+    ],
+)
+def test_a_machines_name(cpu, cores, name):
+    assert machine_name(cpu, cores) == name
+
+
+def test_the_processor_is_read_from_the_system(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU 9000\nmodel name\t: Other\n")
+    assert cpu_model(tmp_path / "cpuinfo") == "Some CPU 9000"
+    assert cpu_model(tmp_path / "absent")
+
+
+def test_a_table_is_replaced_and_others_stay(tmp_path):
+    rows = [Row("split", 1.23456, 7.89), Row("window", 1.0, 2.0, baseline_seconds=8.0)]
+    write_results(tmp_path, "speed", [Row("old", 1, 1)], threads=1)
+    write_results(tmp_path, "full-size", rows[:1], threads=1)
+    path = write_results(tmp_path, "speed", rows, threads=2)
+    (machine,) = read_results(tmp_path)
+    assert machine["machine"] == path.stem
+    assert sorted(machine["tables"]) == ["full-size", "speed"]
+    assert rows_of(machine["tables"]["speed"]) == [Row("split", 1.235, 7.9), rows[1]]
+    assert machine["tables"]["speed"]["threads"] == 2
+    assert {"date", "commit", "versions"} <= set(machine["tables"]["speed"])
+
+
+def test_the_table_as_text():
+    assert markdown([MACHINE], "full-size") == (
+        "AMD EPYC, 2 cores, 24 GB; 2 threads; commit 0123456789ab, 2026-01-02:\n"
+        "\n"
+        "|  | seconds | peak MB |\n"
+        "| --- | --- | --- |\n"
+        "| split | 2.3 | 1,234 |\n"
+        "| submit | 0.123 | 100 |\n"
+    )
+    assert markdown([MACHINE], "another") == ""
+    assert markdown([MACHINE, MACHINE], "full-size").count("| split |") == 2
+
+
+def test_a_baseline_gives_two_more_columns():
+    rows = [{"name": "window", "seconds": 2.0, "peak_mb": 10, "baseline_seconds": 9.0}]
+    rows.append({"name": "split", "seconds": 1.0, "peak_mb": 10})
+    machine = {**MACHINE, "tables": {"speed": {**MACHINE["tables"]["full-size"], "rows": rows}}}
+    lines = markdown([machine], "speed").splitlines()
+    assert lines[2] == "|  | seconds | peak MB | baseline, seconds | times as fast |"
+    assert lines[4:] == ["| window | 2.0 | 10 | 9.0 | 4.5 |", "| split | 1.0 | 10 |  |  |"]
+
+
+def test_rendering_replaces_what_stands_between_the_markers_alone():
+    text = (
+        "a\n<!-- full-size:begin -->\nold \\1\n<!-- full-size:end -->\nb\n<!-- other:begin -->\nc\n<!-- other:end -->\n"
+    )
+    once = rendered(text, [MACHINE])
+    assert "old" not in once
+    assert "| submit | 0.123 | 100 |\n<!-- full-size:end -->\nb\n<!-- other:begin -->\nc\n" in once
+    assert rendered(once, [MACHINE]) == once
+    assert rendered("no markers\n", [MACHINE]) == "no markers\n"
+
+
+def test_readme_has_the_markers_and_a_row_of_each_stage():
+    text = README.read_text()
+    between = text.partition("<!-- full-size:begin -->\n")[2].partition("<!-- full-size:end -->")[0]
+    for name in ("read_labels (label CSV)", "split", "score --fold 0", "score", "submit", "leaderboard"):
+        assert f"\n| {name} | " in between
