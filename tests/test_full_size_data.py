@@ -17,7 +17,7 @@ from benchmarks.full_size_data import (
     scaled,
     whole_numbers,
 )
-from pipeline.config import LABELS, METRIC_WEIGHTS
+from pipeline.config import LABELS, METRIC_WEIGHTS, P_LABELS
 from pipeline.core.metrics import roc_and_pr_auc
 
 TRAIN, TEST = scaled(RSNA_TRAIN, 0.05), scaled(RSNA_TEST, 0.05)
