@@ -118,8 +118,10 @@ def lay_out_predictions(folder: Path, paths: Paths, slices: pd.DataFrame, fold_o
     """Write the PREDICTIONS of each fold, and its record."""
     for fold, table in predictions(slices, fold_of, SEED + 1):
         provenance = Provenance("predict", {"fold": fold}, [], THREADS)
-        write_table(folder / paths.predictions(fold), PREDICTIONS, table, provenance.facts)
-        provenance.write_record(record_of(folder / paths.predictions(fold)), rows=len(table), stages=list(SEPARATION))
+        artefact = folder / paths.predictions(fold)
+        with provenance.recorded(record_of(artefact), artefact) as record:
+            record.update(rows=len(table), stages=list(SEPARATION))
+            write_table(artefact, PREDICTIONS, table, provenance.facts)
 
 
 def check_folds(slices: pd.DataFrame, fold_of: pd.Series) -> None:

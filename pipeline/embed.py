@@ -40,10 +40,14 @@ def main(job: Job) -> None:
     loader = slice_loader(images, settings.embed.batch, loader_workers(job.n_jobs), shuffle=False)
     contract = vectors("EMBEDDINGS", network.width)
     log.info("fold %d: %d slices, %d features each", fold, len(rows), network.width)
-    with tqdm(total=len(rows), unit=" slices", disable=None) as bar:
+    artefact = paths.embeddings(fold)
+    with (
+        provenance.recorded(record_of(artefact), artefact) as record,
+        tqdm(total=len(rows), unit=" slices", disable=None) as bar,
+    ):
         batches = _tables(contract, rows, embed_slices(network, loader), bar)
-        count = write_stream(paths.embeddings(fold), contract, batches, provenance.facts, "slice_id")
-    provenance.write_record(record_of(paths.embeddings(fold)), slices=count, features=network.width)
+        count = write_stream(artefact, contract, batches, provenance.facts, "slice_id")
+        record.update(slices=count, features=network.width)
 
 
 def _tables(

@@ -51,10 +51,11 @@ def main(job: Job) -> None:
 
     tables = ((paths.rejected, REJECTED, rejected), (paths.slices, SLICES, slices))
     is_new = not all(holds(*table, provenance.facts) for table in tables)
-    if is_new:
-        for table in tables:
-            write_table(*table, provenance.facts)
-    provenance.write_record(record_of(paths.slices), counts=counts)
+    with provenance.recorded(record_of(paths.slices), paths.rejected, paths.slices) as record:
+        record["counts"] = counts
+        if is_new:
+            for table in tables:
+                write_table(*table, provenance.facts)
     if is_new:
         os.utime(paths.slices)  # Make shall not find it older than the record
     log.info("%s: %s", paths.slices, ", ".join(f"{n} {what}" for what, n in counts.items()))

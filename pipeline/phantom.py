@@ -47,8 +47,9 @@ def main(job: Job) -> None:
     """Make the data set that the job asks for, and the record beside it."""
     raw, settings = job.paths.raw, job.phantom
     provenance = Provenance("phantom", asdict(settings), [], job.threads)
-    write_data_set(raw, settings.scans, settings.seed, job.n_jobs)
-    provenance.write_record(record_of(raw))
+    tables = [job.paths.labels, job.paths.sample_submission, job.paths.truth]
+    with provenance.recorded(record_of(raw), *tables):
+        write_data_set(raw, settings.scans, settings.seed, job.n_jobs)
 
 
 def write_data_set(raw: Path, scans: int, seed: int, n_jobs: int) -> None:

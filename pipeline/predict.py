@@ -54,10 +54,9 @@ def main(job: Job) -> None:
         )  # fmt: skip
     artefact = paths.predictions(fold)
     predictions = pd.concat(tables, ignore_index=True)
-    provenance.write_record(
-        record_of(artefact), rows=len(predictions), stages=list(stages), rejected_test_slices=len(rejected), **counts
-    )
-    write_table(artefact, PREDICTIONS, predictions, provenance.facts)
+    with provenance.recorded(record_of(artefact), artefact) as record:
+        record.update(rows=len(predictions), stages=list(stages), rejected_test_slices=len(rejected), **counts)
+        write_table(artefact, PREDICTIONS, predictions, provenance.facts)
 
 
 def _sequence_rows(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from pipeline.config import P_LABELS, Reduce, section_settings
 from pipeline.core.reduction import Moments, Reducer, choose_by_spread, choose_by_weights, fit_pca
 from pipeline.core.rows import training_rows
-from pipeline.plan import Job, file_digest, record_of, require
+from pipeline.plan import Job, record_of, require
 from pipeline.schema import vectors
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import Provenance
@@ -28,13 +28,11 @@ def main(job: Job) -> None:
     section = section_settings(job.run.settings, "reduce")
     provenance = Provenance("reduce", {"reduce": section, "fold": fold}, [embeddings, weights], job.threads)
     reducer, fitted_on = fit_reducer(settings, embeddings, weights, fold)
-    _save(paths.reducer(fold), reducer, fitted_on, file_digest(embeddings))
-    contract = vectors("REDUCED", reducer.width)
-    count = write_stream(paths.reduced(fold), contract, _reduced(reducer, embeddings), provenance.facts, "slice_id")
-    provenance.write_record(
-        record_of(paths.reduced(fold)),
-        slices=count, width=reducer.width, fitted_on=fitted_on, explained=reducer.explained,
-    )  # fmt: skip
+    contract, reduced = vectors("REDUCED", reducer.width), paths.reduced(fold)
+    with provenance.recorded(record_of(reduced), paths.reducer(fold), reduced) as record:
+        _save(paths.reducer(fold), reducer, fitted_on, provenance.facts["inputs"][str(embeddings)])
+        count = write_stream(reduced, contract, _reduced(reducer, embeddings), provenance.facts, "slice_id")
+        record.update(slices=count, width=reducer.width, fitted_on=fitted_on, explained=reducer.explained)
     log.info(
         "fold %d: %s to %d values, fitted on %d slices%s", fold, settings.method, reducer.width, fitted_on,
         "" if reducer.explained is None else f", {reducer.explained:.1%} of the variance",

@@ -56,8 +56,6 @@ def main(job: Job) -> None:
     outcome = fit(
         module, train_loader, validation_loader, settings.sequence.epochs, paths.sequence_run(fold), identity, job.force
     )
-    artefact = paths.sequence(fold)
-    provenance.write_record(
-        record_of(artefact), parameters=parameter_count(network), features=features.shape[1], **outcome
-    )
-    save_network(artefact, network)
+    with provenance.recorded(record_of(paths.sequence(fold)), paths.sequence(fold)) as record:
+        record.update(parameters=parameter_count(network), features=features.shape[1], **outcome)
+        save_network(paths.sequence(fold), network)

@@ -31,8 +31,9 @@ def main(job: Job) -> None:
         for line in rates[column].to_string(float_format="{:.5f}".format).splitlines():
             log.info("%s", line)
     plain_rates = {column: table.rename(index=str).to_dict("index") for column, table in rates.items()}
-    provenance.write_record(record_of(paths.folds), patients=len(patients), slices=len(train), rates=plain_rates)
-    write_table(paths.folds, FOLDS, folds, provenance.facts)
+    with provenance.recorded(record_of(paths.folds), paths.folds) as record:
+        record.update(patients=len(patients), slices=len(train), rates=plain_rates)
+        write_table(paths.folds, FOLDS, folds, provenance.facts)
 
 
 def divide_patients(patients: pd.DataFrame, split: Split) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:

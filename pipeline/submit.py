@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings
 from pipeline.core.ensemble import mean_over_folds
 from pipeline.datasets.rsna import read_sample_ids
-from pipeline.plan import Job, file_digest, record_of, require
+from pipeline.plan import Job, record_of, require
 from pipeline.schema import ContractError
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import Provenance
@@ -40,10 +40,12 @@ def main(job: Job) -> None:
     mean = mean_over_folds(slice_ids, [table[list(P_LABELS)].to_numpy(np.float64) for table in tables])
     submission = arrange(slice_ids[0], mean, sample_ids, settings.predict.clip)
     check_submission(submission, sample_ids)
-    with atomic_path(paths.submission) as partial:
+    with (
+        provenance.recorded(record_of(paths.submission), paths.submission) as record,
+        atomic_path(paths.submission) as partial,
+    ):
         submission.to_csv(partial, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
-        digest = file_digest(partial)
-        provenance.write_record(record_of(paths.submission), stage_submitted=stage, rows=len(submission), sha256=digest)
+        record.update(stage_submitted=stage, rows=len(submission))
     log.info("%s: %d rows, mean of folds %s", paths.submission, len(submission), ", ".join(map(str, job.folds)))
 
 

@@ -61,6 +61,6 @@ def main(job: Job) -> None:
     )  # fmt: skip
     identity = {key: provenance.facts[key] for key in ("settings", "inputs", "versions", "threads")}
     outcome = fit(module, *loaders, settings.train.epochs, paths.cnn_run(fold), identity, job.force)
-    artefact = paths.cnn(fold)
-    provenance.write_record(record_of(artefact), parameters=parameter_count(network), **outcome)
-    save_network(artefact, network)
+    with provenance.recorded(record_of(paths.cnn(fold)), paths.cnn(fold)) as record:
+        record.update(parameters=parameter_count(network), **outcome)
+        save_network(paths.cnn(fold), network)

@@ -85,9 +85,10 @@ def main(job: Job) -> None:
 
     counts = {"images": len(images), "new": int(made["is_new"].sum()), "rejected": len(rejected)}
     counts |= {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
-    write_table(paths.images_rejected, REJECTED, rejected, provenance.facts)
-    provenance.write_record(record_of(paths.images), counts=counts)
-    write_table(paths.images, IMAGES, images, provenance.facts)
+    with provenance.recorded(record_of(paths.images), paths.images_rejected, paths.images) as record:
+        record["counts"] = counts
+        write_table(paths.images_rejected, REJECTED, rejected, provenance.facts)
+        write_table(paths.images, IMAGES, images, provenance.facts)
     log.info("%s: %s", paths.images, ", ".join(f"{n} {what}" for what, n in counts.items()))
     if leftovers or orphans:
         log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)

@@ -1,10 +1,10 @@
 """Tables and files on disk: contracts, provenance, streaming, and files that are whole or not there."""
 
-from pathlib import os
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -135,8 +135,14 @@ def test_leftovers_of_processes_that_are_gone_are_removed_and_nothing_else(tmp_p
 def test_provenance_names_what_was_read_by_its_digest(tmp_path):
     (tmp_path / "input").write_bytes(b"abc")
     provenance = Provenance("train", {"epochs": 1}, [tmp_path / "input"], threads=2)
-    provenance.write_record(tmp_path / "record.json", parameters=5)
+    (tmp_path / "record.json").write_text("of an earlier run")
+    with provenance.recorded(tmp_path / "record.json", tmp_path / "output") as more:
+        # Killed here, the stage leaves no record that could speak for another file.
+        assert not (tmp_path / "record.json").exists()
+        (tmp_path / "output").write_bytes(b"abc")
+        more["parameters"] = 5
     record = read_json(tmp_path / "record.json")
+    assert record["outputs"] == {str(tmp_path / "output"): record["inputs"][str(tmp_path / "input")]}
     # FIPS 180-2's test vector of SHA-256.
     assert record["inputs"] == {
         str(tmp_path / "input"): "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -5,7 +5,8 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,19 @@ class Provenance:
             "threads": threads,
         }
 
-    def write_record(self, path: Path, **more: Any) -> None:
-        """Write the record that stands beside an artefact: the facts, the seconds so far, the time, and `more`."""
+    @contextmanager
+    def recorded(self, path: Path, *outputs: Path) -> Iterator[dict[str, Any]]:
+        """Remove a record while the files of which it speaks are written, then write it, with their digests.
+
+        Yields a dictionary for what the record shall say besides. What Make finds without its record is made again: so
+        a record never speaks of other files than it knows, whenever the stage is killed.
+        """
+        path.unlink(missing_ok=True)
+        more: dict[str, Any] = {}
+        yield more
         record = {
             **self.facts,
+            "outputs": {str(output): file_digest(output) for output in outputs},
             **more,
             "seconds": round(time.monotonic() - self.started, 3),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
