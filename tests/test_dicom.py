@@ -21,7 +21,9 @@ from pydicom.uid import (
 
 from pipeline.core.hounsfield import to_hu
 from pipeline.schema import REASONS
-from pipeline.shell.dicom import BROKEN_DICOM, decode_pixels, read_header
+from pipeline.shell.dicom_file import BROKEN_DICOM
+from pipeline.shell.dicom_header import Header, read_headers
+from pipeline.shell.dicom_pixels import decode_pixels
 from tests.dicom_files import COLUMNS, ROWS, slice_bytes, truncated
 
 REAL = Path(os.environ.get("REALCT", Path(__file__).resolve().parents[2] / "shared" / "realct")) / "ge-head"
@@ -35,7 +37,13 @@ UNSIGNED = RNG.integers(0, 4096, (ROWS, COLUMNS)).astype(np.uint16)
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def header_of(tmp_path: Path, data: bytes):
+def read_header(path: Path) -> Header:
+    """Return the one header of a file with one slice."""
+    (header,) = read_headers(path)
+    return header
+
+
+def header_of(tmp_path: Path, data: bytes) -> Header:
     path = tmp_path / "slice.dcm"
     path.write_bytes(data)
     header = read_header(path)
@@ -143,7 +151,7 @@ RGB = np.zeros((ROWS, COLUMNS, 3), np.uint8)
         ({"Rows": 0}, "unsupported pixel format", "0 rows, 40 columns"),
         ({"Rows": None}, "unsupported pixel format", "-1 rows"),
         ({"Rows": 60000, "Columns": 60000}, "unsupported pixel format", "more than 16777216 pixels"),
-        ({"BitsAllocated": 8, "BitsStored": 8}, "unsupported pixel format", "8 bits allocated"),
+        ({"BitsAllocated": 1, "BitsStored": 1}, "unsupported pixel format", "1 bits allocated"),
         ({"BitsAllocated": 32}, "unsupported pixel format", "32 bits allocated"),
         ({"BitsStored": 12, "HighBit": 15}, "unsupported pixel format", "the high bit"),
         ({"ImagePositionPatient": None}, "unusable geometry", "ImagePositionPatient"),
