@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
+from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from pipeline.shell.decoder_messages import receive, send
 from pipeline.shell.dicom_file import BROKEN_DICOM, DECODERS, one_line
@@ -25,6 +26,10 @@ MEMORY_BYTES = 384 << 20
 
 LEAKED_BYTES = 128 << 20
 """A process that has grown by this much is to be replaced: what leaks would be missing to the next frame."""
+
+READ_AS = {JPEGExtended12Bit: JPEGBaseline8Bit}
+"""pydicom hands no 12-bit samples of JPEG Extended to gdcm. But gdcm reads the process from the codestream, and decodes
+the files that come with pydicom as libjpeg-turbo does, to the last bit."""
 
 GRACE_SECONDS = 1.0
 """How long after the caller's limit the alarm ends a process whose caller did not: it was killed itself."""
@@ -56,7 +61,7 @@ def decode(codestream: bytes, pixel_format: dict[str, Any]) -> np.ndarray:
     """
     options = dict(pixel_format)
     syntax = options.pop("transfer_syntax")
-    return get_decoder(syntax).as_array(
+    return get_decoder(READ_AS.get(syntax, syntax)).as_array(
         encapsulate([codestream], has_bot=False),
         index=0,
         raw=True,
