@@ -15,14 +15,22 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_sequence
 from pydicom.tag import BaseTag
 from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLETransferSyntaxes,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
 )
 
 from pipeline.shell.bounded_file import BoundedFile, Budget, inflate
@@ -54,10 +62,10 @@ NATIVE_SYNTAXES = (
 """Transfer syntaxes whose pixels lie in the data set as they are."""
 
 DECODERS = (
-    dict.fromkeys(JPEGTransferSyntaxes, "gdcm")
-    | dict.fromkeys(RLETransferSyntaxes, "pydicom")
-    | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
-    | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
+    dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "gdcm")
+    | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
+    | dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), "pylibjpeg")
+    | {RLELossless: "pydicom"}
 )
 """pydicom's decoder for each compressed transfer syntax. Where there is more than one, gdcm is not taken: of a broken
 file, it and pylibjpeg's decoder of run lengths may end the whole process."""
