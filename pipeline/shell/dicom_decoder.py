@@ -19,10 +19,12 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
 from pipeline.shell.decoder_messages import receive, send
-from pipeline.shell.dicom_file import BROKEN_DICOM, DECODERS, one_line
+from pipeline.shell.dicom_file import BROKEN_DICOM, DECODERS
 
 MEMORY_BYTES = 384 << 20
 """What decoding may take beside the interpreter; a slice of 4096 x 4096 takes half of it."""
+
+LONGEST_ERROR = 500
 
 LEAKED_BYTES = 128 << 20
 """A process that has grown by this much is to be replaced: what leaks would be missing to the next frame."""
@@ -80,7 +82,7 @@ def _answer(asked: dict[str, Any], codestream: bytes) -> tuple[dict[str, Any], b
         np.save(buffer, array, allow_pickle=False)
         return {}, buffer.getvalue()
     except BROKEN_DICOM as error:
-        return {"error": one_line(error)}, b""
+        return {"error": " ".join(str(error).split())[:LONGEST_ERROR] or type(error).__name__}, b""
 
 
 def _limit_memory(byte_count: int) -> None:
