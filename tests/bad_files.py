@@ -247,7 +247,9 @@ CASES = {
     "zero rows": rejected(slice_bytes(Rows=0), "unsupported pixel format", "0 rows, 40 columns"),
     "65535 x 65535": rejected(slice_bytes(Rows=65535, Columns=65535), "unsupported pixel format", "more than 16777216"),
     "100,000 x 100,000": rejected(huge(100_000), "unsupported pixel format", "100000 rows, 100000 columns: more than"),
-    "100,000 x 100,000 in the codestream": rejected(huge_codestream(100_000), "undecodable pixel data", ""),
+    "100,000 x 100,000 in the codestream": rejected(
+        huge_codestream(100_000), "undecodable pixel data", "the codestream holds 100000 x 100000 pixels"
+    ),
     "two frames without a place": rejected(
         slice_bytes(FRAMES[:2], NumberOfFrames=2), "unsupported pixel format", "2 frames, and no functional groups"
     ),
@@ -284,13 +286,13 @@ CASES = {
     "JPEG 2000 without end": rejected(
         slice_bytes(syntax=JPEG2000Lossless, PixelData=encapsulate([ENDLESS])),
         "undecodable pixel data",
-        "TimeoutError: decoding took more than 4 s",
+        "TimeoutError: decoding took more than 3 s",
     ),
     "JPEG that ends the decoder": rejected(damaged_extended(), "undecodable pixel data", "the decoder died: SIGABRT"),
     "RLE cut short": rejected(
         slice_bytes(syntax=RLELossless, PixelData=encapsulate([b"\x02" + bytes(70)])), "undecodable pixel data", "RLE"
     ),
-    "deflate bomb": rejected(deflate_bomb(300), "unreadable", "inflates to more than 268435456 bytes"),
+    "deflate bomb": rejected(deflate_bomb(257), "unreadable", "inflates to more than 268435456 bytes"),
     "nested sequences": rejected(NESTED, "unreadable", "RecursionError"),
 }
 """File stem to what it holds."""

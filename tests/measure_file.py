@@ -18,17 +18,17 @@ from pipeline.window import Source, SourceFile, make_images
 def main(png: str, paths: list[str]) -> None:
     """Print a line of JSON for each file: seconds, megabytes of this process and its decoder together, what became."""
     window_image(np.zeros((1, 1), dtype=np.int16), BASE.view.windows, BASE.view.size)
+    decoder_mb = idle_decoder_mb()
     for path in paths:
         if os.fork() == 0:
-            sys.stdout.write(json.dumps(measure(png, path)) + "\n")
+            sys.stdout.write(json.dumps(measure(png, path, decoder_mb)) + "\n")
             sys.stdout.flush()
             os._exit(0)
         os.wait()
 
 
-def measure(png: str, path: str) -> dict:
-    """Return what reading one file took."""
-    decoder_mb = idle_decoder_mb()
+def measure(png: str, path: str, decoder_mb: float) -> dict:
+    """Return what reading one file took; `decoder_mb` are the decoder's own, before it decodes."""
     before, began = peak_mb("self"), time.monotonic()
     headers = read_headers(path)
     rejected = [header.reason for header in headers if header.reason]
@@ -40,7 +40,7 @@ def measure(png: str, path: str) -> dict:
     made = make_images(SourceFile(path, headers[0].bytes, sources), BASE.view, force=True) if sources else []
     seconds = time.monotonic() - began
     end_decoder()
-    megabytes = peak_mb("self") - before + peak_mb("children") - decoder_mb
+    megabytes = peak_mb("self") - before + max(peak_mb("children") - decoder_mb, 0)
     reasons = rejected + [m.reason for m in made if m.reason]
     return {"seconds": seconds, "megabytes": megabytes, "reasons": sorted(set(reasons)), "images": len(made)}
 

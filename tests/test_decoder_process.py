@@ -13,10 +13,11 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 from pydicom.encaps import get_frame
-from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, RLELossless
+from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless, RLELossless
 
 from pipeline.config import UserError
 from pipeline.shell import decoder_process
+from pipeline.shell.codestream import declared_size
 from pipeline.shell.decoder_process import decode_codestream, end_decoder
 from tests.test_compressed import STORED, by_pydicom
 
@@ -112,12 +113,28 @@ def test_memory_is_limited():
     for position in (6, 10, 22, 26):
         codestream[size + position : size + position + 4] = side
     check_good()
+    declared = pixel_format(STORED, JPEG2000Lossless) | {"rows": 30_000, "columns": 30_000}
     with pytest.raises((RuntimeError, ChildProcessError)):
-        decode_codestream(bytes(codestream), pixel_format(STORED, JPEG2000Lossless), 4.0)
+        decode_codestream(bytes(codestream), declared, 4.0)
     check_good()
     limits = Path(f"/proc/{child_pid()}/limits").read_text()
     (line,) = [line for line in limits.splitlines() if line.startswith("Max address space")]
     assert int(line.split()[3]) < 1 << 30
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_a_codestream_of_another_size_is_not_decoded(syntax):
+    codestream = by_pydicom(STORED, syntax)
+    assert declared_size(codestream) == STORED.shape
+    with pytest.raises(RuntimeError, match="the codestream holds 48 x 40 pixels, expected 24 x 80"):
+        decode_codestream(codestream, pixel_format(STORED.reshape(24, 80), syntax), 4.0)
+
+
+def test_sizes_that_are_not_declared():
+    assert declared_size(GOOD) is None
+    assert declared_size(ENDLESS) is None
+    assert declared_size(b"\xff\xd8" + b"\xff\xe0\0\0" * 9) is None
+    assert declared_size(b"\xff\xd8\xff") is None
 
 
 def test_a_forked_process_has_its_own_child():

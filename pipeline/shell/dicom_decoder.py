@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
+from pipeline.shell.codestream import declared_size
 from pipeline.shell.decoder_messages import receive, send
 from pipeline.shell.dicom_file import BROKEN_DICOM, DECODERS
 
@@ -63,6 +64,9 @@ def decode(codestream: bytes, pixel_format: dict[str, Any]) -> np.ndarray:
     """
     options = dict(pixel_format)
     syntax = options.pop("transfer_syntax")
+    size, declared = (options["rows"], options["columns"]), declared_size(codestream)
+    if declared not in (None, size):
+        raise ValueError(f"the codestream holds {declared[0]} x {declared[1]} pixels, expected {size[0]} x {size[1]}")
     return get_decoder(READ_AS.get(syntax, syntax)).as_array(
         encapsulate([codestream], has_bot=False),
         index=0,

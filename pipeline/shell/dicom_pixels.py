@@ -37,7 +37,7 @@ MAX_CODESTREAM_BYTES = 1 << 26
 
 MAX_FRAGMENTS = 200_000
 
-FILE_SECONDS = 4.0
+FILE_SECONDS = 3.0
 """How long decoding a compressed file may take. A frame of 512 x 512 takes 13 ms in the slowest syntax."""
 FRAME_SECONDS = 0.1
 """How much longer for each further frame."""
