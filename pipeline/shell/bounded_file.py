@@ -16,10 +16,10 @@ MAX_INFLATED_BYTES = 1 << 28
 MAX_PARSED_BYTES = 1 << 25
 """What a parser may take from one file, pixels aside; the headers of a thousand enhanced frames are a few MB."""
 
-MAX_READS = 300_000
+MAX_READS = 200_000
 """How often a parser may read from one file. An element takes one or two reads, and an empty item becomes a data set
-of its own: without this bound a file of 300 MB of empty items takes minutes and 30 GB. An enhanced frame takes about
-a hundred."""
+of its own: without this bound a file of 300 MB of empty items takes minutes and 30 GB. An enhanced frame takes 50 to
+200."""
 
 CHUNK_BYTES = 1 << 20
 

@@ -26,6 +26,8 @@ MEMORY_BYTES = 384 << 20
 """What decoding may take beside the interpreter; a slice of 4096 x 4096 takes half of it."""
 
 LONGEST_ERROR = 500
+GDCM_FAILS = "'NoneType' object has no attribute 'encode'"
+"""What pydicom makes of gdcm's silence."""
 
 LEAKED_BYTES = 128 << 20
 """A process that has grown by this much is to be replaced: what leaks would be missing to the next frame."""
@@ -86,7 +88,8 @@ def _answer(asked: dict[str, Any], codestream: bytes) -> tuple[dict[str, Any], b
         np.save(buffer, array, allow_pickle=False)
         return {}, buffer.getvalue()
     except BROKEN_DICOM as error:
-        return {"error": " ".join(str(error).split())[:LONGEST_ERROR] or type(error).__name__}, b""
+        text = " ".join(str(error).split()).replace(GDCM_FAILS, "cannot decode the codestream")
+        return {"error": text[:LONGEST_ERROR] or type(error).__name__}, b""
 
 
 def _limit_memory(byte_count: int) -> None:

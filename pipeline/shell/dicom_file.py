@@ -63,12 +63,12 @@ NATIVE_SYNTAXES = (
 
 DECODERS = (
     dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "gdcm")
-    | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "pyjpegls")
+    | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "gdcm")  # pyjpegls never returns from one that is cut short
     | dict.fromkeys((JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K), "pylibjpeg")
     | {RLELossless: "pydicom"}
 )
-"""pydicom's decoder for each compressed transfer syntax. Where there is more than one, gdcm is not taken: of a broken
-file, it and pylibjpeg's decoder of run lengths may end the whole process."""
+"""pydicom's decoder for each compressed transfer syntax, always in a process of its own: of damaged codestreams, gdcm
+may end the process that it runs in."""
 
 HEAD_BYTES = 1 << 15
 """The header of most slices is shorter than this: then it is read at once, and can hold little that takes time."""
