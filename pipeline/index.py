@@ -103,12 +103,11 @@ def join_headers(asked: pd.DataFrame, headers: pd.DataFrame) -> tuple[pd.DataFra
     asked = asked.assign(file=pd.factorize(asked["path"])[0])
     files = asked.drop_duplicates("file")[["file", "path", "stem", "split"]].reset_index(drop=True)
     is_whole = headers["frame"] == 0
-    frames = headers[~is_whole].copy()
+    frames = headers[~is_whole]
     ids = files["stem"].to_numpy(dtype=object)[frames["file"]]
     for i in np.flatnonzero(frames["frames"] > 1):
         ids[i] = f"{ids[i]}.{frames['frame'].array[i]}"
-    frames["slice_id"] = ids
-    frames["row"] = np.arange(len(frames))
+    frames = frames.assign(slice_id=ids, row=np.arange(len(frames)))
 
     found = asked.merge(frames, on=["file", "slice_id"])
     whole = asked.merge(headers[is_whole], on="file")

@@ -1,17 +1,27 @@
 """Multi-frame CT: each frame a slice with its own place and rescale, and a name that the CSVs can ask for."""
 
 import logging
+import time
+from io import BytesIO
 
+import cv2
 import numpy as np
 import pydicom
 import pytest
 from pydicom.encaps import encapsulate, encapsulate_extended
 from pydicom.filebase import DicomBytesIO
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from pipeline import index, window
 from pipeline.config import UserError
 from pipeline.core.windows import window_image
+from pipeline.shell import dicom_pixels
 from pipeline.shell.dicom_header import read_headers
 from pipeline.shell.dicom_pixels import decode_pixels
 from pipeline.status import raw_notes
@@ -29,7 +39,7 @@ from tests.dicom_files import (
     write_raw,
     write_sample,
 )
-from tests.test_index_window import SIZE, make_job, new_images, tables
+from tests.test_index_window import SIZE, all_files, make_job, new_images, tables
 
 STORED = np.random.default_rng(0).integers(900, 1200, (3, ROWS, COLUMNS)).astype(np.int16)
 GROUPS = [frame_group(5.0 * k) for k in range(3)]
@@ -170,6 +180,40 @@ def test_compressed_frames(table):
         decode_pixels(data, 4)
 
 
+def test_a_file_that_is_too_large_to_hold_is_read_frame_by_frame(project, monkeypatch):
+    train = project / "data/small/raw/stage_2_train"
+    labels = {f"{stem}.{k}": None for stem in ("many", "packed") for k in (1, 2, 3)}
+    packed = enhanced_bytes(
+        STORED, GROUPS, syntax=RLELossless, PixelData=encapsulate([rle(f) for f in STORED]), SeriesInstanceUID="packed"
+    )
+    (train / "packed.dcm").write_bytes(packed)
+    (train / "many.dcm").write_bytes(enhanced_bytes(STORED, GROUPS))
+    write_labels(project / "data/small/raw/stage_2_train.csv", labels | {"one": None})
+    job = make_job()
+    index.main(job)
+    window.main(job)
+    at_once, table = all_files(job.paths.png), job.paths.images.read_bytes()
+    monkeypatch.setattr(window, "WHOLE_BYTES", 1000)
+    job = make_job(force=True)
+    assert new_images(job) == 7
+    assert all_files(job.paths.png) == at_once
+    assert job.paths.images.read_bytes() == table
+
+
+def test_a_compressed_file_has_one_time_for_all_its_frames(monkeypatch):
+    monkeypatch.setattr(dicom_pixels, "FILE_SECONDS", 0.5)
+    endless = [b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(64)] * 3
+    data = enhanced_bytes(STORED, GROUPS, syntax=JPEG2000Lossless, PixelData=encapsulate(endless))
+    pixels = dicom_pixels.PixelFile(BytesIO(data), len(data))
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="decoding took more than 0.5 s"):
+        pixels.frame(1)
+    for number in (2, 3):
+        with pytest.raises(TimeoutError):
+            pixels.frame(number)
+    assert time.monotonic() - began < 2
+
+
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A multi-frame training file, its frames against their order, whose third frame is a localizer."""
@@ -198,8 +242,6 @@ def test_frames_become_slices_with_images(project):
     assert rejected["z_mm"].tolist() == [9.0]
     assert images["path"].str.rpartition("/")[2].tolist() == ["many.2.png", "many.1.png", "one.png"]
     assert images["digest"].nunique() == 2  # of the file: its frames change together
-    import cv2
-
     for path, frame in zip(images["path"], (1, 0), strict=False):
         expected = window_image(STORED[frame] - np.int16(1024), job.run.settings.view.windows, SIZE)
         assert np.array_equal(cv2.imread(path, cv2.IMREAD_UNCHANGED)[:, :, ::-1], expected)

@@ -6,6 +6,7 @@ Standard input is a socket; `decoder_messages` says what passes through it.
 """
 
 import mmap
+import resource
 import signal
 import socket
 import warnings
@@ -44,6 +45,7 @@ def main() -> None:
     """Answer messages until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends us
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # decoders that abort leave no files
     began_with = _virtual_bytes()
     if began_with:
         _limit_memory(began_with + MEMORY_BYTES)
@@ -94,8 +96,6 @@ def _answer(asked: dict[str, Any], codestream: bytes) -> tuple[dict[str, Any], b
 
 def _limit_memory(byte_count: int) -> None:
     """Limit this process's address space; only Linux keeps such a limit."""
-    import resource
-
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or byte_count < hard:
         resource.setrlimit(resource.RLIMIT_AS, (byte_count, hard))

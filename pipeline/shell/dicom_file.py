@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pydicom
 from pydicom import Dataset
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_sequence
@@ -119,7 +120,7 @@ def parse_dicom(file: BinaryIO, size: int, tags: Sequence[BaseTag]) -> DicomFile
     if deflated_at:
         file.seek(deflated_at)
         file = _inflated(file)
-        size = len(file.getbuffer())
+        size = len(file.getvalue())
         head = file.read(HEAD_BYTES)
     small = BytesIO(head)
     try:
@@ -151,7 +152,7 @@ def sequence_items(dataset: Dataset, tag: BaseTag, budget: Budget) -> list[Datas
         return list(element.value)
     file = BoundedFile(BytesIO(element.value), budget)
     length = len(element.value)
-    return list(read_sequence(file, element.is_implicit_VR, element.is_little_endian, length, "iso8859"))
+    return list(read_sequence(file, element.is_implicit_VR, element.is_little_endian, length, default_encoding))
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class PixelFile:
         """Return bytes of the pixel data's value; raises EOFError where the file ends before them."""
         start += self._pixels.offset
         if isinstance(self._file, BytesIO):
-            data = self._file.getbuffer()[start : start + length]
+            data = memoryview(self._file.getvalue())[start : start + length]  # no copy
         else:
             self._file.seek(start)
             data = self._file.read(length)

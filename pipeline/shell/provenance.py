@@ -21,6 +21,8 @@ PACKAGES = (
     "numba",
     "opencv-python-headless",
     "pydicom",
+    "python-gdcm",
+    "pylibjpeg-openjpeg",
     "albumentations",
     "torch",
     "timm",
