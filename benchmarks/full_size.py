@@ -107,7 +107,17 @@ def lay_out_index(folder: Path, paths: Paths, slices: pd.DataFrame) -> None:
     index["path"] = f"{paths.raw.as_posix()}/stage_2_" + index["split"] + "/" + index["slice_id"] + ".dcm"
     index["orientation"] = [[1.0, 0.0, 0.0, 0.0, 1.0, 0.0]] * len(index)
     plain = {"spacing_mm": 5.0, "thickness_mm": None, "tilt_deg": 0.0, "rows": 512, "columns": 512, "row_mm": 0.488281}
-    plain |= {"column_mm": 0.488281, "bits": 16, "signed": True, "slope": 1.0, "intercept": -1024.0, "bytes": 526_000}
+    plain |= {
+        "frame": 1,
+        "padding_low": None,
+        "padding_high": None,
+        "column_mm": 0.488281,
+        "bits": 16,
+        "signed": True,
+        "slope": 1.0,
+        "intercept": -1024.0,
+        "bytes": 526_000,
+    }
     index = index.assign(**plain, transfer_syntax="1.2.840.10008.1.2.1", mask=None)
     write_table(folder / paths.slices, SLICES, index, {"commit": commit()})
     for path in (paths.rejected, paths.images_rejected):

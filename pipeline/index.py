@@ -15,7 +15,7 @@ from pipeline.datasets import reader
 from pipeline.datasets.listing import Listing
 from pipeline.plan import Job, record_of, stage_settings
 from pipeline.schema import REJECTED, SLICES
-from pipeline.shell.dicom import Header, read_header
+from pipeline.shell.dicom_header import Header, read_headers
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import holds, write_table
@@ -42,7 +42,7 @@ def main(job: Job) -> None:
     inputs = [path for path in (paths.labels, paths.sample_submission) if path.exists()]
     provenance = Provenance("index", settings, inputs, job.threads)
 
-    headers = parallel_map(read_header, listing.files["path"].tolist(), job.n_jobs, "headers")
+    headers = parallel_map(read_headers, listing.files["path"].unique().tolist(), job.n_jobs, "headers")
     slices, rejected = index_slices(listing, to_frame(headers))
     counts = summary(slices, rejected)
     check_rejected(rejected, len(slices) + len(rejected), job.max_rejected)
@@ -61,40 +61,78 @@ def main(job: Job) -> None:
     log.info("%s: %s", paths.slices, ", ".join(f"{n} {what}" for what, n in counts.items()))
 
 
-def to_frame(headers: Iterable[Header]) -> pd.DataFrame:
-    """Return headers as a frame, one row each; position_mm and orientation as x, y, z and o0 to o5."""
+def to_frame(headers: Iterable[list[Header]]) -> pd.DataFrame:
+    """Return the headers of each file as a frame, one row each; `file` is the file's number, from 0.
+
+    position_mm and orientation become x, y, z and o0 to o5.
+    """
     return pd.concat(list(_frames(headers)), ignore_index=True)
 
 
-def _frames(headers: Iterable[Header]) -> Iterator[pd.DataFrame]:
+def _frames(headers: Iterable[list[Header]]) -> Iterator[pd.DataFrame]:
     batch: list[Header] = []
-    for header in headers:
-        batch.append(header)
-        if len(batch) == FRAME_ROWS:
-            yield _frame(batch)
-            batch = []
-    yield _frame(batch)
+    numbers: list[int] = []
+    for number, of_file in enumerate(headers):
+        batch += of_file
+        numbers += [number] * len(of_file)
+        if len(batch) >= FRAME_ROWS:
+            yield _frame(batch, numbers)
+            batch, numbers = [], []
+    yield _frame(batch, numbers)
 
 
-def _frame(batch: list[Header]) -> pd.DataFrame:
+def _frame(batch: list[Header], numbers: list[int]) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(batch, columns=Header._fields, exclude=["position_mm", "orientation"])
+    frame = frame.astype({"padding_low": "Int32", "padding_high": "Int32"})
+    frame["file"] = np.array(numbers, dtype=np.int64)
     places = np.array([h.position_mm + h.orientation for h in batch], dtype=np.float64).reshape(len(batch), 9)
     return frame.join(pd.DataFrame(places, columns=["x", "y", "z", *(f"o{k}" for k in range(6))]))
 
 
 def index_slices(listing: Listing, headers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return SLICES and REJECTED of a listing and its files' headers, in the listing's order."""
-    files = listing.files.join(headers)
-    is_usable = files["reason"] == ""
-    usable = files[is_usable].sort_values(["series_id", "slice_id"], ignore_index=True)
+    found, unusable = join_headers(listing.files, headers)
+    is_usable = found["reason"] == ""
+    usable = found[is_usable].sort_values(["series_id", "slice_id"], ignore_index=True)
     slices = _order_scans(usable)
-    unusable = files[~is_usable].copy()
+    unusable = pd.concat([found[~is_usable], unusable], ignore_index=True)
     unusable["z_mm"] = _z_of_rejected(unusable, usable)
     unusable["scan_id"] = unusable["series_id"]
     rejected = pd.concat([unusable, listing.left_out], ignore_index=True).reindex(columns=REJECTED.schema().names)
     for column in ("scan_id", "patient_id"):
         rejected[column] = rejected[column].replace("", None)
-    return slices, rejected.sort_values("path", ignore_index=True)
+    return slices, rejected.sort_values(["path", "slice_id"], ignore_index=True)
+
+
+def join_headers(asked: pd.DataFrame, headers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the slices asked for that a header speaks of, and what is rejected besides, with the headers' columns.
+
+    The latter: slices of files that are rejected as a whole, slices that their file does not have, and frames that
+    nobody asked for.
+    """
+    asked = asked.assign(file=pd.factorize(asked["path"])[0])
+    files = asked.drop_duplicates("file")[["file", "path", "stem", "split"]].reset_index(drop=True)
+    is_whole = headers["frame"] == 0
+    frames = headers[~is_whole]
+    ids = files["stem"].to_numpy(dtype=object)[frames["file"]]
+    for i in np.flatnonzero(frames["frames"] > 1):
+        ids[i] = f"{ids[i]}.{frames['frame'].array[i]}"
+    frames = frames.assign(slice_id=ids, row=np.arange(len(frames)))
+
+    found = asked.merge(frames, on=["file", "slice_id"])
+    whole = asked.merge(headers[is_whole], on="file")
+    unread = asked[~asked["slice_id"].isin(found["slice_id"]) & ~asked["file"].isin(whole["file"])]
+    absent = unread.merge(frames.drop_duplicates("file").drop(columns="slice_id"), on="file")
+    absent["reason"] = "no such frame"
+    absent["detail"] = [
+        f"the file has {count} frames" if count > 1 else f"the file has one frame, {stem}"
+        for count, stem in zip(absent["frames"], absent["stem"], strict=True)
+    ]
+    absent[["x", "y", "z"]] = np.nan
+    unasked = frames[~frames["row"].isin(found["row"])].merge(files, on="file")
+    unasked["reason"] = np.where(unasked["split"] == "train", "no label", "not in the sample submission")
+    unasked["detail"] = ""
+    return found, pd.concat([whole, absent, unasked], ignore_index=True)
 
 
 def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:

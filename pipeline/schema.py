@@ -12,12 +12,15 @@ REASONS = (
     "no pixel data",
     "truncated pixel data",
     "not a CT slice",
+    "unusable transfer syntax",
     "unsupported pixel format",
     "unusable geometry",
     "unusable rescale",
     "no label",
     "not in the sample submission",
     "repeated slice id",
+    "no such frame",
+    "unusable name",
     "undecodable pixel data",
 )
 """Why a file is left out; a fixed list, so that counts can be compared."""
@@ -113,16 +116,21 @@ SLICES = Contract(
         Column("signed", pa.bool_()),
         Column("slope", pa.float64(), "HU per stored unit"),
         Column("intercept", pa.float64(), "HU"),
+        Column("padding_low", pa.int32(), "stored units", nullable=True),
+        Column("padding_high", pa.int32(), "stored units", nullable=True),
         *_texts("transfer_syntax", "path"),
+        Column("frame", pa.int32(), "number in its file, from 1"),
         Column("bytes", pa.int64(), "bytes"),
         *_labels(),
         *_texts("mask", nullable=True),
     ),
 )
 
+# The path alone is no key: a multi-frame file may hold several slices that cannot be used, and one that cannot be read
+# owes every slice that the CSVs ask of it. Nor is the slice id: two files may claim the same.
 REJECTED = Contract(
     "REJECTED",
-    ("path",),
+    ("path", "slice_id"),
     (
         *_texts("path"),
         *_texts("slice_id", "scan_id", "patient_id", nullable=True),

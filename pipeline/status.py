@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from pipeline.config import UserError, last_stage
 from pipeline.plan import LEADERBOARD, Job, Paths, record_of
 from pipeline.shell.provenance import commit, read_json
@@ -158,7 +160,8 @@ def raw_notes(paths: Paths) -> list[str]:
     """Return a line where raw/ holds another number of files than the index knows; Make does not watch that."""
     if not (paths.slices.exists() and paths.rejected.exists()):
         return []
-    known = sum(len(read_table(path, ["path"])) for path in (paths.slices, paths.rejected))
+    # A multi-frame file has several rows.
+    known = pd.concat([read_table(path, ["path"]) for path in (paths.slices, paths.rejected)])["path"].nunique()
     held = sum(1 for path in paths.raw.glob("stage_2_*/*") if path.suffix.lower() == ".dcm")
     if held == known:
         return []

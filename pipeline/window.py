@@ -5,8 +5,10 @@ import os
 import zlib
 from collections import Counter
 from functools import partial
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from pipeline.core.windows import window_image
 from pipeline.plan import Job, record_of, require, stage_settings
 from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.atomic import remove_leftovers
-from pipeline.shell.dicom import BROKEN_DICOM, decode_pixels
+from pipeline.shell.bounded_file import open_regular
+from pipeline.shell.dicom_file import BROKEN_DICOM, one_line
+from pipeline.shell.dicom_pixels import PixelFile
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import write_png
 from pipeline.shell.provenance import Provenance
@@ -25,25 +29,38 @@ from pipeline.shell.tables import read_table, write_table
 
 log = logging.getLogger(__name__)
 
-SLICE_COLUMNS = ("path", "bytes", "rows", "columns", "bits", "signed", "slope", "intercept")
+SLICE_COLUMNS = ("frame", "rows", "columns", "bits", "signed", "slope", "intercept")
 PNG_CHANNELS = (1, 3)
 SHOWN = 5
 
+WHOLE_BYTES = 1 << 26
+"""Files up to this size are read at once; of larger ones, which hold many frames, a frame at a time."""
+CHUNK_BYTES = 1 << 20
+
 
 class Source(NamedTuple):
-    """A slice's file, how to read it, and the image to make of it."""
+    """A slice: which frame of its file it is, how to read that, and the image to make of it."""
 
-    path: str
-    bytes: int
+    frame: int
     rows: int
     columns: int
     bits: int
     signed: bool
     slope: float
     intercept: float
+    padding: tuple[int, int] | None
+    """The least and the greatest stored value that is padding."""
     png: str
     made_of: str
     """CRC-32 of the file that the present image was made of, 8 hex digits; empty where that is not known."""
+
+
+class SourceFile(NamedTuple):
+    """A file, and its slices in order of their frames."""
+
+    path: str
+    bytes: int
+    slices: list[Source]
 
 
 class Made(NamedTuple):
@@ -71,11 +88,12 @@ def main(job: Job) -> None:
     files = len(slices) + len(read_table(require(paths.rejected, "index"), ["path"]))
 
     leftovers = sum(remove_leftovers(folder) for folder in _scan_folders(paths.png))
-    sources = _sources(slices, paths.png, paths.images)
+    sources, rows = _sources(slices, paths.png, paths.images)
     # Compiled once here; the processes then find the code in numba's cache.
     window_image(np.zeros((1, 1), dtype=np.int16), view.windows, view.size)
-    make = partial(make_image, view=view, force=job.force)
-    made = pd.DataFrame(parallel_map(make, sources, job.n_jobs, "slices"), columns=Made._fields)
+    make = partial(make_images, view=view, force=job.force)
+    made_of = chain.from_iterable(parallel_map(make, sources, job.n_jobs, "files"))
+    made = pd.DataFrame(made_of, columns=Made._fields, index=rows).sort_index()
 
     is_made = (made["reason"] == "").to_numpy()
     images = _images(slices[is_made], made[is_made], paths.png, view_digest=paths.view.rpartition("-")[2])
@@ -94,55 +112,101 @@ def main(job: Job) -> None:
         log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)
 
 
-def make_image(source: Source, view: View, force: bool) -> Made:
-    """Write the image of one slice, unless it is done: it exists and its source did not change since."""
+def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
+    """Write the images of a file's slices, but those that are done: they exist and their source did not change since.
+
+    The file is opened once, and one frame is decoded at a time.
+    """
     try:
-        done = not force and _is_done(source)
-        if done and source.made_of:
-            return Made(source.made_of)
-        data = Path(source.path).read_bytes()
+        is_done = [not force and _is_done(source, file) for source in file.slices]
+        if all(is_done) and all(source.made_of for source in file.slices):
+            return [Made(source.made_of) for source in file.slices]
+        content, size, crc = _open(file.path)
     except OSError as error:
-        return Made(reason="unreadable", detail=f"{type(error).__name__}: {error.strerror}")
-    crc = f"{zlib.crc32(data):08x}"
-    if done:
-        return Made(crc)
-    if len(data) != source.bytes:
-        return Made(reason="unreadable", detail=f"has {len(data)} bytes, had {source.bytes} when indexed")
+        return _rejects(file, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
+    with content:
+        if all(is_done):
+            return [Made(crc)] * len(file.slices)
+        if size != file.bytes:
+            return _rejects(file, "unreadable", f"has {size} bytes, had {file.bytes} when indexed")
+        try:
+            pixels = PixelFile(content, size)
+        except BROKEN_DICOM as error:
+            return _rejects(file, "undecodable pixel data", one_line(error))
+        return [
+            Made(crc) if done else _make_image(source, pixels, crc, view)
+            for source, done in zip(file.slices, is_done, strict=True)
+        ]
+
+
+def _make_image(source: Source, pixels: PixelFile, crc: str, view: View) -> Made:
     try:
-        stored = decode_pixels(data)
+        stored = pixels.frame(source.frame)
         if stored.shape != (source.rows, source.columns):
             raise ValueError(f"{stored.shape} pixels, expected {source.rows} x {source.columns}")
     except BROKEN_DICOM as error:
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
-        return Made(reason="undecodable pixel data", detail=detail)
-    hu = to_hu(stored, source.slope, source.intercept, source.bits, source.signed)
+        return Made(reason="undecodable pixel data", detail=one_line(error))
+    hu = to_hu(stored, source.slope, source.intercept, source.bits, source.signed, source.padding)
     write_png(Path(source.png), window_image(hu, view.windows, view.size))
     return Made(crc, is_new=True)
 
 
-def _is_done(source: Source) -> bool:
+def _rejects(file: SourceFile, reason: str, detail: str) -> list[Made]:
+    return [Made(reason=reason, detail=detail)] * len(file.slices)
+
+
+def _open(path: str) -> tuple[BinaryIO, int, str]:
+    """Return a file as its pixels are to be read, its size in bytes, and the CRC-32 of what it holds.
+
+    Raises OSError.
+    """
+    file, size = open_regular(path)
+    if size <= WHOLE_BYTES:
+        with file:
+            data = file.read()
+        return BytesIO(data), len(data), f"{zlib.crc32(data):08x}"
+    crc = 0
+    while chunk := file.read(CHUNK_BYTES):
+        crc = zlib.crc32(chunk, crc)
+    file.seek(0)
+    return file, size, f"{crc:08x}"
+
+
+def _is_done(source: Source, file: SourceFile) -> bool:
     """Return whether the image is there, and its source has the size it had and did not change since."""
-    status = os.stat(source.path)
+    status = os.stat(file.path)
     try:
         made_ns = os.stat(source.png).st_mtime_ns
     except FileNotFoundError:
         return False
-    return status.st_mtime_ns <= made_ns and status.st_size == source.bytes
+    return status.st_mtime_ns <= made_ns and status.st_size == file.bytes
 
 
-def _sources(slices: pd.DataFrame, png: Path, images: Path) -> list[Source]:
-    """Return a source for each row of SLICES; what an image was made of is known from the last IMAGES."""
+def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[SourceFile], np.ndarray]:
+    """Return each file with its slices, files in order of their first row of SLICES, and the rows of all the slices.
+
+    What an image was made of is known from the last IMAGES.
+    """
     made_of: dict[tuple[str, int], str] = {}
     if images.exists():
         last = read_table(images)
         crcs = last["digest"].str.rpartition("-")[2]
         made_of = dict(zip(zip(last["path"], last["source_bytes"], strict=True), crcs, strict=True))
-    targets = _png_paths(slices, png)
-    columns = [slices[column].tolist() for column in SLICE_COLUMNS]
-    return [
-        Source(*values, target, made_of.get((target, size), ""))
-        for *values, target, size in zip(*columns, targets, slices["bytes"].tolist(), strict=True)
+    codes, _ = pd.factorize(slices["path"])
+    rows = np.lexsort((slices["frame"], codes))
+    ordered = slices.iloc[rows]
+    paddings = [
+        None if pd.isna(low) else (int(low), int(high))
+        for low, high in zip(ordered["padding_low"], ordered["padding_high"], strict=True)
     ]
+    sources: list[SourceFile] = []
+    targets = _png_paths(ordered, png)
+    columns = [ordered[column].tolist() for column in ("path", "bytes", *SLICE_COLUMNS)]
+    for path, size, *values, padding, target in zip(*columns, paddings, targets, strict=True):
+        if not sources or sources[-1].path != path:
+            sources.append(SourceFile(path, size, []))
+        sources[-1].slices.append(Source(*values, padding, target, made_of.get((target, size), "")))
+    return sources, rows
 
 
 def _png_paths(slices: pd.DataFrame, png: Path) -> list[str]:

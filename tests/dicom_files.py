@@ -1,5 +1,7 @@
 """Small CT slices as DICOM bytes, with RSNA's tags, for tests; any element can be changed or left out."""
 
+import csv
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -20,7 +22,10 @@ ROWS, COLUMNS = 48, 40
 def slice_bytes(
     stored: np.ndarray | None = None, z_mm: float = 0.0, syntax: str = ExplicitVRLittleEndian, **changes
 ) -> bytes:
-    """Return a DICOM file of stored values (rows, columns), signed if their type is; a change to None leaves it out."""
+    """Return a DICOM file of stored values (rows, columns), signed if their type is; a change to None leaves it out.
+
+    Values of several frames (frames, rows, columns) lie one behind the other.
+    """
     stored = np.full((ROWS, COLUMNS), 1064, np.int16) if stored is None else stored
     little = syntax != ExplicitVRBigEndian
     elements = {
@@ -32,8 +37,8 @@ def slice_bytes(
         "ImageOrientationPatient": AXIAL,
         "SamplesPerPixel": 1,
         "PhotometricInterpretation": "MONOCHROME2",
-        "Rows": stored.shape[0],
-        "Columns": stored.shape[1],
+        "Rows": stored.shape[-2],
+        "Columns": stored.shape[-1],
         "PixelSpacing": [0.45, 0.5],
         "BitsAllocated": 8 * stored.dtype.itemsize,
         "BitsStored": 8 * stored.dtype.itemsize,
@@ -64,6 +69,45 @@ def slice_bytes(
     return buffer.getvalue()
 
 
+def items(**elements) -> list[Dataset]:
+    """Return a sequence of one item with these elements."""
+    item = Dataset()
+    with disable_value_validation():
+        for keyword, value in elements.items():
+            setattr(item, keyword, value)
+    return [item]
+
+
+def frame_group(z_mm: float, **macros: Sequence[Dataset]) -> Dataset:
+    """Return a frame's functional groups: its place, and other macros."""
+    place = {"PlanePositionSequence": items(ImagePositionPatient=[-125.0, -130.5, z_mm])}
+    return items(**place | macros)[0]
+
+
+def shared_groups(**macros: Sequence[Dataset]) -> list[Dataset]:
+    """Return the shared functional groups: orientation, pixel measures, rescale, or others."""
+    usual = {
+        "PlaneOrientationSequence": items(ImageOrientationPatient=AXIAL),
+        "PixelMeasuresSequence": items(PixelSpacing=[0.45, 0.5], SliceThickness=5.0),
+        "PixelValueTransformationSequence": items(RescaleIntercept=-1024, RescaleSlope=1, RescaleType="HU"),
+        "CTImageFrameTypeSequence": items(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]),
+    }
+    return items(**usual | macros)
+
+
+IN_GROUPS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleIntercept", "RescaleSlope")
+
+
+def enhanced_bytes(stored: np.ndarray, groups: list[Dataset], shared: list[Dataset] | None = None, **changes) -> bytes:
+    """Return an enhanced CT (DICOM PS3.3 A.38) of stored values (frames, rows, columns)."""
+    sequences = {
+        "NumberOfFrames": len(stored),
+        "SharedFunctionalGroupsSequence": shared_groups() if shared is None else shared,
+        "PerFrameFunctionalGroupsSequence": groups,
+    }
+    return slice_bytes(stored, **dict.fromkeys(IN_GROUPS) | sequences | changes)
+
+
 def truncated(data: bytes, lost: int = 1000) -> bytes:
     """Return a file's bytes without the last ones."""
     return data[:-lost]
@@ -86,8 +130,9 @@ def label_rows(slice_id: str, positive: str | None = None) -> list[str]:
 
 def write_labels(path: Path, slices: dict[str, str | None]) -> None:
     """Write a label CSV: slice id to its one subtype, or None."""
-    rows = [row for slice_id, positive in slices.items() for row in label_rows(slice_id, positive)]
-    path.write_text("\n".join(["ID,Label", *rows]) + "\n")
+    rows = [row.rsplit(",", 1) for slice_id, positive in slices.items() for row in label_rows(slice_id, positive)]
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([["ID", "Label"], *rows])
 
 
 def write_sample(path: Path, slice_ids: list[str]) -> None:

@@ -21,7 +21,9 @@ from pydicom.uid import (
 
 from pipeline.core.hounsfield import to_hu
 from pipeline.schema import REASONS
-from pipeline.shell.dicom import BROKEN_DICOM, decode_pixels, read_header
+from pipeline.shell.dicom_file import BROKEN_DICOM
+from pipeline.shell.dicom_header import Header, read_headers
+from pipeline.shell.dicom_pixels import decode_pixels
 from tests.dicom_files import COLUMNS, ROWS, slice_bytes, truncated
 
 REAL = Path(os.environ.get("REALCT", Path(__file__).resolve().parents[2] / "shared" / "realct")) / "ge-head"
@@ -35,7 +37,13 @@ UNSIGNED = RNG.integers(0, 4096, (ROWS, COLUMNS)).astype(np.uint16)
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 
 
-def header_of(tmp_path: Path, data: bytes):
+def read_header(path: Path) -> Header:
+    """Return the one header of a file with one slice."""
+    (header,) = read_headers(path)
+    return header
+
+
+def header_of(tmp_path: Path, data: bytes) -> Header:
     path = tmp_path / "slice.dcm"
     path.write_bytes(data)
     header = read_header(path)
@@ -143,7 +151,7 @@ RGB = np.zeros((ROWS, COLUMNS, 3), np.uint8)
         ({"Rows": 0}, "unsupported pixel format", "0 rows, 40 columns"),
         ({"Rows": None}, "unsupported pixel format", "-1 rows"),
         ({"Rows": 60000, "Columns": 60000}, "unsupported pixel format", "more than 16777216 pixels"),
-        ({"BitsAllocated": 8, "BitsStored": 8}, "unsupported pixel format", "8 bits allocated"),
+        ({"BitsAllocated": 1, "BitsStored": 1}, "unsupported pixel format", "1 bits allocated"),
         ({"BitsAllocated": 32}, "unsupported pixel format", "32 bits allocated"),
         ({"BitsStored": 12, "HighBit": 15}, "unsupported pixel format", "the high bit"),
         ({"ImagePositionPatient": None}, "unusable geometry", "ImagePositionPatient"),
@@ -184,6 +192,45 @@ def test_what_is_no_dicom_is_unreadable(tmp_path, data, detail):
 def test_a_missing_file_and_a_folder_are_unreadable(tmp_path):
     assert read_header(tmp_path / "absent.dcm").reason == "unreadable"
     assert read_header(tmp_path).reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("changes", "padding"),
+    [
+        ({}, (None, None)),
+        ({"PixelPaddingRangeLimit": -100}, (None, None)),  # of nothing
+        ({"PixelPaddingValue": -2000}, (-2000, -2000)),
+        ({"PixelPaddingValue": -2000, "PixelPaddingRangeLimit": -1990}, (-2000, -1990)),
+        ({"PixelPaddingValue": -1990, "PixelPaddingRangeLimit": -2000}, (-2000, -1990)),
+    ],
+)
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_padding_is_read_in_every_form(tmp_path, syntax, changes, padding):
+    header = header_of(tmp_path, slice_bytes(SIGNED, syntax=syntax, **changes))
+    assert (header.padding_low, header.padding_high) == padding
+    unsigned = {keyword: value + (1 << 16) for keyword, value in changes.items()}
+    header = header_of(tmp_path, slice_bytes(UNSIGNED, syntax=syntax, **unsigned))
+    assert (header.padding_low, header.padding_high) == tuple(p and p + (1 << 16) for p in padding)
+
+
+@pytest.mark.parametrize(("stored_type", "value", "low"), [(np.uint8, 255, 255), (np.int8, -1, -1), (np.uint8, 7, 7)])
+def test_padding_of_8_bits(tmp_path, stored_type, value, low):
+    data = slice_bytes(np.zeros((ROWS, COLUMNS), stored_type), PixelPaddingValue=value)
+    assert header_of(tmp_path, data).padding_low == low
+
+
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.dcm")
+    assert read_header(tmp_path / "pipe.dcm").detail == "OSError: not a regular file but a pipe"
+    assert read_header(Path("/dev/zero")).detail == "OSError: not a regular file but a device"
+
+
+def test_a_long_header_is_read(tmp_path):
+    data = slice_bytes(SIGNED, EncapsulatedDocument=bytes(1 << 20), TextValue="x" * 70_000)
+    assert header_of(tmp_path, data).reason == ""
+    assert np.array_equal(decode_pixels(data), SIGNED)
+    cut = data[: 1 << 20]
+    assert header_of(tmp_path, cut).reason == "no pixel data"
 
 
 def test_a_huge_slice_is_never_allocated(tmp_path):

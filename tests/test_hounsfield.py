@@ -75,3 +75,75 @@ def test_the_stored_values_are_left_as_they_were():
     to_hu(stored, 1.0, 0.0, bits=12, signed=False)
     to_hu(stored, 1.0, -1024.0, bits=16, signed=False)
     assert np.array_equal(stored, before)
+
+
+def test_padding_becomes_air_and_nothing_else_changes():
+    stored = np.array([[-2000, -1999, 0], [1064, -2000, -2001]], np.int16)
+    hu = to_hu(stored, 1.0, -1024.0, bits=16, signed=True, padding=(-2000, -2000))
+    assert hu.dtype == np.int16
+    assert hu.tolist() == [[-1024, -3023, -1024], [40, -1024, -3025]]
+    assert to_hu(stored, 1.0, -1024.0, 16, True, (-2001, -1999)).tolist() == [[-1024, -1024, -1024], [40, -1024, -1024]]
+
+
+def test_unsigned_padding_is_no_white_bone():
+    stored = np.array([[63536, 1064], [24, 63536]], np.uint16)
+    hu = to_hu(stored, 1.0, -1024.0, bits=16, signed=False, padding=(63536, 63536))
+    assert hu.dtype == np.int16  # what is no image does not widen the image's range
+    assert hu.tolist() == [[-1024, 40], [-1000, -1024]]
+    assert to_hu(stored, 1.0, -1024.0, bits=16, signed=False)[0, 0] == 62512
+
+
+def test_padding_is_found_before_wrapped_values_are_repaired():
+    # Stored 0 is water in a wrapped slice; 2048 is padding, and would become 2048 HU.
+    stored = np.array([[2048, 0, 4096 - 1000]], dtype=np.uint16)
+    assert to_hu(stored, 1.0, 0.0, bits=12, signed=False, padding=(2048, 2048)).tolist() == [[-1024, 0, -1000]]
+
+
+def test_padding_may_lie_above_the_bits_stored():
+    stored = np.array([[63536, 1064]], np.uint16)  # 0xF830: its lowest 12 bits are 2096
+    assert to_hu(stored, 1.0, -1024.0, bits=12, signed=False, padding=(63536, 63536)).tolist() == [[-1024, 40]]
+
+
+def test_a_slice_of_padding_alone_is_air():
+    hu = to_hu(np.full((3, 5), -2000, np.int16), 0.5, 0.0, bits=16, signed=True, padding=(-2000, -2000))
+    assert hu.dtype == np.int16
+    assert hu.tolist() == [[-1024] * 5] * 3
+
+
+def test_padding_in_a_slice_of_real_numbers():
+    hu = to_hu(np.array([[100, 7]], np.int16), 0.5, -0.25, bits=16, signed=True, padding=(7, 7))
+    assert hu.dtype == np.float32
+    assert hu.tolist() == [[49.75, -1024.0]]
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "signed", "value"),
+    [
+        (0b0100_0000_0010_1000, 12, False, 40),  # an overlay in bit 14
+        (0b1111_0000_0010_1000, 12, False, 40),
+        (0b0100_0000_0010_1000, 12, True, 40),
+        (0b0000_1111_1101_1000, 12, True, -40),  # a sign that was not extended
+        (0b0100_1111_1101_1000, 12, True, -40),
+        (0b1111_1111_1101_1000, 12, True, -40),
+        (0b0000_0000_0101_1000, 7, True, -40),  # 8 bits allocated, widened
+        (0b1111_0000_0010_1000, 16, False, 61480),
+    ],
+)
+def test_bits_above_those_stored_do_not_count(stored, bits, signed, value):
+    pixels = np.array([[stored, 0]], np.uint16).view(np.int16 if signed else np.uint16)
+    assert to_hu(pixels, 1.0, -200.0, bits, signed).tolist() == [[value - 200, -200]]
+
+
+def test_unused_bits_are_dropped_as_pydicom_drops_them():
+    from io import BytesIO
+
+    import pydicom
+
+    from pipeline.shell.dicom_pixels import decode_pixels
+    from tests.dicom_files import slice_bytes
+
+    for stored_type in (np.int16, np.uint16):
+        stored = RNG.integers(0, 1 << 16, (7, 5)).astype(np.uint16).view(stored_type)
+        data = slice_bytes(stored, BitsStored=11)
+        hu = to_hu(decode_pixels(data), 1.0, -200.0, 11, stored_type is np.int16)
+        assert np.array_equal(hu, pydicom.dcmread(BytesIO(data)).pixel_array.astype(int) - 200)

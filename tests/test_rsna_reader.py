@@ -82,6 +82,50 @@ def test_files_are_left_out_by_name(raw):
     assert len(listing.files) == 5
 
 
+def test_names_that_cannot_stand_in_a_csv_or_a_folder_are_left_out(raw):
+    for name in ("two\nlines", "a\u2028b", "carriage\rreturn", "x" * 201, "\u00e4" * 101):
+        (raw / "stage_2_train" / f"{name}.dcm").touch()
+    listing = read_listing(raw)
+    assert set(listing.left_out["reason"]) == {"unusable name"}
+    assert len(listing.left_out) == 5
+    assert len(listing.files) == 5
+
+
+def test_names_with_spaces_quotes_and_other_letters_are_names(raw):
+    names = ["a b", 'the "first", it says', "Sch\u00e4del", "it's", "tab\there"]
+    for name in names:
+        (raw / "stage_2_train" / f"{name}.dcm").touch()
+    write_labels(raw / "stage_2_train.csv", dict.fromkeys(["ID_a", "ID_b", "ID_c", *names], "subdural"))
+    found = read_listing(raw).files.set_index("slice_id")
+    assert (found.loc[names, "subdural"] == 1).all()
+
+
+def test_frames_of_a_file_are_asked_for_by_number(raw, caplog):
+    labels = ["ID_a.1", "ID_a.12", "ID_b", "ID_b.3", "ID_c.0", "ID_c.01", "ID_c.x", "ID_x.1"]
+    write_labels(raw / "stage_2_train.csv", dict.fromkeys(labels))
+    write_sample(raw / "stage_2_sample_submission.csv", ["ID_d.2", "01"])
+    with caplog.at_level(logging.WARNING):
+        listing = read_listing(raw)
+    assert listing.files[["stem", "slice_id", "split"]].to_numpy().tolist() == [
+        ["01", "01", "test"],
+        ["ID_d", "ID_d.2", "test"],
+        ["ID_a", "ID_a.1", "train"],
+        ["ID_a", "ID_a.12", "train"],
+        ["ID_b", "ID_b", "train"],
+        ["ID_b", "ID_b.3", "train"],
+    ]
+    assert reasons(listing) == {"ID_c.dcm": "no label"}
+    assert "4 labelled slices have no file: ID_c.0, ID_c.01, ID_c.x, ID_x.1" in caplog.text
+
+
+def test_a_file_whose_stem_looks_like_a_frame(raw):
+    """Files named by UIDs: 1.2.3 and 1.2.3.4 are two files."""
+    (raw / "stage_2_train" / "ID_a.4.dcm").touch()
+    write_labels(raw / "stage_2_train.csv", dict.fromkeys(["ID_a", "ID_a.4", "ID_b", "ID_c"]))
+    found = read_listing(raw).files
+    assert found.loc[found["slice_id"] == "ID_a.4", "path"].tolist() == [f"{raw.as_posix()}/stage_2_train/ID_a.4.dcm"]
+
+
 def test_labels_without_files_are_counted(raw, caplog):
     write_labels(raw / "stage_2_train.csv", dict.fromkeys(["ID_a", "ID_b", "ID_c", "ID_gone"]))
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""Stored values of a CT slice to Hounsfield units, with the repair of values that wrapped round."""
+"""Stored values of a CT slice to Hounsfield units: padding, unused bits, the repair of values that wrapped round."""
 
 import numpy as np
 
@@ -8,6 +8,9 @@ WRAP_SHIFT = 1000
 """The repair adds this to the stored values; the repaired slice then has the intercept -1000."""
 WRAP_INTERCEPT = -100.0
 """Unsigned 12-bit slices with a greater intercept cannot show air as they stand: their values wrapped."""
+
+PADDING_HU = -1024
+"""What padded pixels become: they are no image, and air is what lies outside of one."""
 
 INT16 = np.iinfo(np.int16)
 
@@ -20,14 +23,48 @@ def is_wrapped(bits: int, signed: bool, intercept: float) -> bool:
     return bits == WRAP_BITS and not signed and intercept > WRAP_INTERCEPT
 
 
-def to_hu(stored: np.ndarray, slope: float, intercept: float, bits: int, signed: bool) -> np.ndarray:
+def to_hu(
+    stored: np.ndarray,
+    slope: float,
+    intercept: float,
+    bits: int,
+    signed: bool,
+    padding: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Return the Hounsfield units (rows, columns) of stored values (rows, columns): slope * stored + intercept.
 
+    stored: int16 or uint16, of which the lowest `bits` hold the value. Values from padding[0] to padding[1], both
+    included, are no image (DICOM PS3.3 C.7.5.1.1.2) and become PADDING_HU; they are found before anything else is done.
     int16 where slope and intercept are whole numbers and every value fits, float32 otherwise. Wrapped slices are
     repaired. The photometric interpretation plays no part: MONOCHROME1 inverts the display only, "after any VOI gray
     scale transformations have been performed" (DICOM PS3.3 C.7.6.3.1.2), and the rescale comes before those
     (PS3.3 C.11.1.1.2).
     """
+    if padding is None:
+        return _rescaled(_used_bits(stored, bits, signed), slope, intercept, bits, signed)
+    is_padding = (stored >= padding[0]) & (stored <= padding[1])
+    if is_padding.all():
+        return np.full(stored.shape, PADDING_HU, dtype=np.int16)
+    # Some value of the image takes their place meanwhile, so that they do not widen its range.
+    image = np.where(is_padding, stored[~is_padding][0], stored)
+    hu = _rescaled(_used_bits(image, bits, signed), slope, intercept, bits, signed)
+    hu[is_padding] = PADDING_HU
+    return hu
+
+
+def _used_bits(stored: np.ndarray, bits: int, signed: bool) -> np.ndarray:
+    """Return values of which only the lowest `bits` count (DICOM PS3.5 8.1.1); those above may hold old overlays.
+
+    Values that fit into `bits`, as nearly all do, are returned as they are.
+    """
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if low <= stored.min() and stored.max() <= high:
+        return stored
+    unused = 8 * stored.itemsize - bits
+    return (stored << unused) >> unused
+
+
+def _rescaled(stored: np.ndarray, slope: float, intercept: float, bits: int, signed: bool) -> np.ndarray:
     if is_wrapped(bits, signed, intercept):
         shifted = stored.astype(np.int32) + WRAP_SHIFT
         stored, intercept = np.where(shifted >= WRAP_RANGE, shifted - WRAP_RANGE, shifted), float(-WRAP_SHIFT)

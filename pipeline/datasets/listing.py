@@ -1,4 +1,4 @@
-"""What every reader gives: the files of an archive, their labels, and the files that are left out by name alone."""
+"""What every reader gives: the slices asked of an archive's files, their labels, and the files left out by name."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,12 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of an archive, before any of them is opened.
+    """The files of an archive, before any of them is opened, and what they are to give.
 
-    `files`: path (relative to the project's root, posix), slice_id, split, mask (path or None) and the six labels
-    (Int8, null where unknown), in order of path. `left_out`: path, slice_id, split, reason (of schema.REASONS), detail.
+    `files`: a row a slice that the CSVs name, in order of path: path (relative to the project's root, posix), stem,
+    slice_id, split, mask (path or None) and the six labels (Int8, null where unknown). A file with one frame gives the
+    slice `stem`; one with more gives `stem.1`, `stem.2`, ...: which of them it is, only its header tells, so that a
+    path may have rows of both kinds. `left_out`: path, slice_id, split, reason (of schema.REASONS), detail.
     """
 
     files: pd.DataFrame

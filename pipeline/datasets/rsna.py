@@ -1,11 +1,13 @@
 """The layout of the RSNA 2019 challenge: two folders of slices, labels in one CSV, a sample submission.
 
 stage_2_train/ID_*.dcm, stage_2_test/ID_*.dcm, stage_2_train.csv (`ID,Label`, six rows a slice),
-stage_2_sample_submission.csv (the same shape), and where known masks/<slice_id>.png.
+stage_2_sample_submission.csv (the same shape), and where known masks/<slice_id>.png. The slice of a file is named by
+the file's stem, those of a multi-frame file by the stem and the frame's number: ID_a.dcm holds ID_a, or ID_a.1, ...
 """
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +25,10 @@ log = logging.getLogger(__name__)
 FOLDERS = {"train": "stage_2_train", "test": "stage_2_test"}
 LABELS_CSV = "stage_2_train.csv"
 SAMPLE_CSV = "stage_2_sample_submission.csv"
+FRAME_ID = re.compile(r"(?P<stem>.+)\.[1-9][0-9]{0,8}", re.DOTALL)
+"""What a slice id may look like that is no file's stem."""
+LONGEST_STEM = 200
+"""Bytes; a cached image bears the slice's id, and file systems take 255 with what stands before and behind it."""
 SHOWN = 5
 """IDs that an error names."""
 
@@ -42,29 +48,34 @@ def read_listing(raw: Path) -> Listing:
     files = pd.concat([_list_folder(raw, split) for split in FOLDERS], ignore_index=True)
     if not (files["split"] == "train").any():
         raise UserError(f"{raw / FOLDERS['train']}: no .dcm files; put or link the training slices there")
-    asked = _read_asked(raw / SAMPLE_CSV, files)
+    labelled = _slices_of(labels.index, files, "train")
+    asked = _slices_of(_read_asked(raw / SAMPLE_CSV, files), files, "test")
 
     files = files.sort_values("path", ignore_index=True)
     files["reason"] = np.select(
         [
-            files["slice_id"].duplicated(),
-            (files["split"] == "train") & ~files["slice_id"].isin(labels.index),
-            (files["split"] == "test") & ~files["slice_id"].isin(asked),
+            files["stem"].duplicated(),
+            [_is_unusable(stem) for stem in files["stem"]],
+            (files["split"] == "train") & ~files["stem"].isin(labelled["stem"]),
+            (files["split"] == "test") & ~files["stem"].isin(asked["stem"]),
         ],
-        ["repeated slice id", "no label", "not in the sample submission"],
+        ["repeated slice id", "unusable name", "no label", "not in the sample submission"],
         default="",
     )
-    _compare_with_labels(raw / LABELS_CSV, labels, files)
+    _compare_with_labels(raw / LABELS_CSV, labels, labelled)
     files["detail"] = ""
     repeated = files["reason"] == "repeated slice id"
-    first = files.drop_duplicates("slice_id").set_index("slice_id")["path"]
-    files.loc[repeated, "detail"] = "also " + files.loc[repeated, "slice_id"].map(first)
+    first = files.drop_duplicates("stem").set_index("stem")["path"]
+    files.loc[repeated, "detail"] = "also " + files.loc[repeated, "stem"].map(first)
+    unusable = files["reason"] == "unusable name"
+    files.loc[unusable, "detail"] = f"a slice id holds no line breaks and at most {LONGEST_STEM} bytes"
 
-    kept = files[files["reason"] == ""].drop(columns=["reason", "detail"]).reset_index(drop=True)
+    kept = files[files["reason"] == ""].drop(columns=["reason", "detail"])
+    kept = kept.merge(pd.concat([labelled, asked]), on=["stem", "split"])
     kept = kept.join(labels.astype("Int8"), on="slice_id")
     kept.loc[kept["split"] == "test", list(LABELS)] = pd.NA
     kept["mask"] = _masks(raw, kept["slice_id"])
-    left_out = files[files["reason"] != ""].reset_index(drop=True)
+    left_out = files[files["reason"] != ""].rename(columns={"stem": "slice_id"}).reset_index(drop=True)
     return Listing(kept, left_out)
 
 
@@ -135,22 +146,42 @@ def _check_complete(table: LabelCsv, present: np.ndarray, what: str) -> None:
         raise UserError(f"{table.where(row)}: not all of {', '.join(LABELS)} are {what} for {slice_ids}")
 
 
-def _read_asked(path: Path, files: pd.DataFrame) -> np.ndarray:
-    """Return the slice ids of the sample submission, all of which have a file in the test folder."""
-    test_ids = files.loc[files["split"] == "test", "slice_id"]
+def _read_asked(path: Path, files: pd.DataFrame) -> pd.Index:
+    """Return the slice ids of the sample submission, each of which a file in the test folder may hold."""
+    is_test = files["split"] == "test"
     if not path.is_file():
-        if len(test_ids):
-            raise UserError(f"{path} is missing: it says which of the {len(test_ids)} test slices to predict")
-        return np.array([], dtype=object)
-    asked = read_sample_submission(path)
-    unknown = asked[~pd.Index(asked).isin(test_ids)]
+        if is_test.any():
+            raise UserError(f"{path} is missing: it says which of the {is_test.sum()} test slices to predict")
+        return pd.Index([], dtype=object)
+    asked = pd.Index(read_sample_submission(path))
+    unknown = asked[~asked.isin(_slices_of(asked, files, "test")["slice_id"])]
     if len(unknown):
         raise UserError(f"{path}: {len(unknown)} slices have no file in {FOLDERS['test']}/: {_some(unknown)}")
     return asked
 
 
-def _compare_with_labels(path: Path, labels: pd.DataFrame, files: pd.DataFrame) -> None:
-    has_file = labels.index.isin(files.loc[files["split"] == "train", "slice_id"])
+def _slices_of(slice_ids: pd.Index, files: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return slice_id, stem and split of those ids that a file of the split may hold.
+
+    An id that is a file's stem is that file's, even where it looks like another's frame: UIDs name many files.
+    """
+    stems = pd.Index(files.loc[files["split"] == split, "stem"]).unique()
+    is_stem = slice_ids.isin(stems)
+    found = slice_ids.to_numpy(dtype=object, copy=True)
+    for i in np.flatnonzero(~is_stem):
+        frame = FRAME_ID.fullmatch(found[i])
+        found[i] = frame["stem"] if frame else None
+    slices = pd.DataFrame({"slice_id": slice_ids.to_numpy(dtype=object), "stem": found, "split": split}, dtype=object)
+    return slices[slices["stem"].isin(stems)]
+
+
+def _is_unusable(stem: str) -> bool:
+    """Return whether a slice of this name could not stand in a line of a CSV, or its image not in a folder."""
+    return len(f"{stem}.".splitlines()) > 1 or len(stem.encode()) > LONGEST_STEM
+
+
+def _compare_with_labels(path: Path, labels: pd.DataFrame, labelled: pd.DataFrame) -> None:
+    has_file = labels.index.isin(labelled["slice_id"])
     if not has_file.any():
         raise UserError(f"{path} does not match: none of its slices has a file in {FOLDERS['train']}/")
     if not has_file.all():
@@ -168,8 +199,8 @@ def _list_folder(raw: Path, split: str) -> pd.DataFrame:
     if unwritable:
         raise UserError(f"{folder}: file names are not UTF-8: {_some(map(ascii, unwritable))}; rename them")
     prefix = folder.as_posix() + "/"
-    columns = {"path": [prefix + name for name in names], "slice_id": [name[: -len(".dcm")] for name in names]}
-    return pd.DataFrame({**columns, "split": split}, columns=["path", "slice_id", "split"], dtype=object)
+    columns = {"path": [prefix + name for name in names], "stem": [name[: -len(".dcm")] for name in names]}
+    return pd.DataFrame({**columns, "split": split}, columns=["path", "stem", "split"], dtype=object)
 
 
 def _is_utf8(name: str) -> bool:

@@ -22,6 +22,8 @@ PACKAGES = (
     "numba",
     "opencv-python-headless",
     "pydicom",
+    "python-gdcm",
+    "pylibjpeg-openjpeg",
     "albumentations",
     "torch",
     "timm",
