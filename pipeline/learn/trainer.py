@@ -81,6 +81,10 @@ def fit(
         num_sanity_val_steps=0,
         log_every_n_steps=10,
     )
+    if checkpoint is not None:
+        # Lightning tells the sampler of the epoch only after the loader's processes have begun to follow it.
+        finished = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=True)["epoch"]
+        train.sampler.set_epoch(finished + 1)
     trainer.fit(module, train, validation, ckpt_path=checkpoint)
     # Absent where a finished training was asked for again: there was no epoch left to validate.
     score = trainer.callback_metrics.get(VALIDATION_SCORE)
@@ -100,8 +104,9 @@ def _resumable(folder: Path, job: dict[str, Any], force: bool) -> str | None:
     """Return the checkpoint to go on from, or None with the folder emptied for a new job."""
     note, checkpoint = folder / "job.json", folder / "last.ckpt"
     remove_leftovers(folder)
+    # By the digest: JSON gives back lists where settings hold tuples.
     wanted = {"digest": digest(job), **job}
-    if not force and note.exists() and read_json(note) == wanted:
+    if not force and note.exists() and read_json(note)["digest"] == wanted["digest"]:
         if checkpoint.exists():
             log.info("going on from the last finished epoch in %s", checkpoint)
             return str(checkpoint)
