@@ -23,12 +23,12 @@ RUN_STAGE = $(PYTHON) -m pipeline $(1) $(ARGUMENTS) $(if $(filter 1,$(FORCE)),--
 
 # The run's file names, and who owns them, are computed once, here, by pipeline/plan.py: CNN, REDUCED, CSV, ...
 # A settings file's name carries the digest of the settings, so that a changed setting is a missing file.
-ifneq ($(filter-out help test bench .venv,$(or $(MAKECMDGOALS),submission)),)
+ifneq ($(filter-out help test torture bench .venv,$(or $(MAKECMDGOALS),submission)),)
   ifneq ($(shell $(BARE_PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))'),True)
     $(error $(BARE_PYTHON) is not Python 3.11 or later: install one, or name one with BARE_PYTHON=)
   endif
   # One make at a time works on a data set: this one, or the one that called it. Looking, and dry runs, disturb nobody.
-  LOOKING := $(findstring n,$(firstword -$(MAKEFLAGS)))$(filter status leaderboard,$(MAKECMDGOALS))
+  LOOKING := $(findstring n,$(firstword -$(MAKEFLAGS)))$(filter status verify leaderboard,$(MAKECMDGOALS))
   export PIPELINE_MAKE_PID := $(or $(PIPELINE_MAKE_PID),$(shell echo $$PPID))
   PLAN := $(shell $(BARE_PYTHON) -B -m pipeline plan $(ARGUMENTS) $(if $(FOLD),--fold "$(FOLD)") \
             $(if $(LOOKING),,--make-pid $(PIPELINE_MAKE_PID)))
@@ -44,7 +44,7 @@ ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
 INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
 TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
 
-.PHONY: submission test bench .venv help clean status leaderboard ablation table-row FORCED \
+.PHONY: submission test torture bench .venv help clean status verify leaderboard ablation table-row FORCED \
   phantom index split window train embed reduce sequence predict score submit
 .SUFFIXES:
 
@@ -54,6 +54,10 @@ submission: $(CSV) submissions/leaderboard.csv
 
 test: $(VENV)
 	$(PYTHON) -m pytest -n 2 --dist loadfile
+
+# A hundred kills, 15 of each of seven stages, and as many of make itself as its run takes.
+torture: | $(VENV)
+	$(PYTHON) -m pytest -n 2 tests/test_kills.py -m "torture or not torture" --kills 15
 
 bench: | $(VENV)
 	$(PYTHON) -m benchmarks.full_size
@@ -171,6 +175,9 @@ ablation: | $(VENV)
 status: | $(VENV)
 	@$(call RUN_STAGE,status)
 
+verify: | $(VENV)
+	@$(call RUN_STAGE,verify)
+
 # Artefacts of DATASET, or of one run where it was named; never raw/ of a real data set, never .venv.
 clean:
 ifneq ($(RECIPE)$(SET)$(NAME)$(filter-out 0,$(SEED)),)
@@ -187,11 +194,13 @@ help:
 
 #: make submission   everything from a fresh clone: .venv, data set, training, submission, leaderboard
 #: make test         the tests, from a fresh clone too
+#: make torture      kill stages at random moments a hundred times and see that nothing comes of it
 #: make bench        seconds and memory at RSNA's full size, without its pixels, into benchmarks/results/
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it
 #: make status       each artefact of the run: fresh, stale and why, or missing
+#: make verify       compute all digests of the run again and name what was changed behind the pipeline's back
 #: make clean        remove artefacts of DATASET (and RECIPE, if given); never raw/ of a real data set, never .venv
 #: make -n ...       say what would be done; make -jN runs folds side by side
 #:

@@ -37,6 +37,7 @@ STAGES = {
     "ablation": "print the paper's tables of the recipe's variants with our figures beside them",
     "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
     "status": "say of each artefact whether it is fresh, stale or missing",
+    "verify": "compute all digests again and name what was changed behind the pipeline's back",
 }
 MAKE_ONLY = {
     "plan": "print the Make variables that name the run's files",

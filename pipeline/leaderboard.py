@@ -10,10 +10,10 @@ from typing import Any
 
 from pipeline.config import LABELS, UserError
 from pipeline.core.text_table import limits, number, text_table
-from pipeline.plan import LEADERBOARD, Job
+from pipeline.plan import LEADERBOARD, Job, record_of
 from pipeline.shell import lock
 from pipeline.shell.atomic import atomic_path
-from pipeline.shell.provenance import read_json
+from pipeline.shell.provenance import Provenance, read_json
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,11 @@ def main(job: Job) -> None:
     """Rebuild the leaderboard and print it with the paired differences."""
     # Runs on other data sets may end at the same time: who writes last must have read all.
     with lock.alone(LEADERBOARD.parent):
+        provenance = Provenance("leaderboard", {}, score_files(LEADERBOARD.parent), job.threads)
         scores = read_scores(LEADERBOARD.parent)
-        rows = write_leaderboard(LEADERBOARD, scores)
+        with provenance.recorded(record_of(LEADERBOARD), LEADERBOARD) as record:
+            rows = write_leaderboard(LEADERBOARD, scores)
+            record["rows"] = len(rows)
     log.info("%s: %d rows from %d score files", LEADERBOARD, len(rows), len(scores))
     sys.stdout.write(figures_text(rows) + "\n" + paired_text(scores))
 
@@ -43,10 +46,15 @@ def rebuild(submissions: Path) -> Path:
     return path
 
 
+def score_files(submissions: Path) -> list[Path]:
+    """Return all score files below the folder of submissions, in order of path."""
+    return sorted(submissions.glob("*/*/*.score.json"))
+
+
 def read_scores(submissions: Path) -> list[dict[str, Any]]:
     """Return what all score files say, in order of path; raises UserError for one that is not whole."""
     scores = []
-    for path in sorted(submissions.glob("*/*/*.score.json")):
+    for path in score_files(submissions):
         try:
             score = read_json(path)
             odd = [row for row in score["rows"] if set(row) != set(COLUMNS)]

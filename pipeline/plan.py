@@ -250,12 +250,22 @@ def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
         paths.images: [paths.images_rejected, record_of(paths.images)],
         paths.score("oof"): [paths.score("test")] if paths.truth.exists() else [],
         paths.submission: [record_of(paths.submission)],
+        LEADERBOARD: [record_of(LEADERBOARD)],
     }
     for fold in folds:
         for artefact in (paths.cnn(fold), paths.embeddings(fold), paths.sequence(fold), paths.predictions(fold)):
             beside[artefact] = [record_of(artefact)]
         beside[paths.reduced(fold)] = [paths.reducer(fold), record_of(paths.reduced(fold))]
     return beside
+
+
+def records(paths: Paths, folds: tuple[int, ...]) -> list[Path]:
+    """Return the records of all that a run's stages leave; score files say themselves what they were made of."""
+    files = [paths.slices, paths.folds, paths.images, paths.submission, LEADERBOARD]
+    for fold in folds:
+        files += [paths.cnn(fold), paths.embeddings(fold), paths.reduced(fold), paths.sequence(fold)]
+        files.append(paths.predictions(fold))
+    return [record_of(path) for path in ([paths.raw] if paths.dataset == "phantom" else []) + files]
 
 
 def incomplete(paths: Paths, folds: tuple[int, ...]) -> list[Path]:

@@ -145,7 +145,7 @@ FOLDS = Contract("FOLDS", ("patient_id",), (*_texts("patient_id"), Column("fold"
 IMAGES = Contract(
     "IMAGES",
     ("slice_id",),
-    (*_texts("slice_id", "path"), Column("source_bytes", pa.int64(), "bytes"), *_texts("digest")),
+    (*_texts("slice_id", "path"), Column("source_bytes", pa.int64(), "bytes"), *_texts("digest", "png_crc")),
 )
 
 PREDICTIONS = Contract(

@@ -14,7 +14,7 @@ from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, p
 from pipeline.core.rows import label_matrix
 from pipeline.datasets.rsna import read_labels
 from pipeline.plan import Job, Paths, record_of, require
-from pipeline.shell.provenance import Provenance, read_json, write_json
+from pipeline.shell.provenance import Provenance, read_json, score_digest, write_json
 from pipeline.shell.tables import read_provenance, read_table
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,8 @@ def _write(
     section = {"predict": section_settings(settings, "predict"), "folds": list(folds)}
     facts = Provenance("score", section, inputs, job.threads).facts
     score = {"dataset": job.paths.dataset, "run": job.run.name, "fold": str(part), "rows": table, "paired": paired}
-    write_json(job.paths.score(part), {**score, "provenance": facts})
+    score["provenance"] = facts
+    write_json(job.paths.score(part), {**score, "digest": score_digest(score)})
     for row in table:
         log.info("%s %s: weighted log loss %.5f", row["stage"], row["fold"], row["weighted_log_loss"])
 

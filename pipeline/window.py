@@ -53,6 +53,8 @@ class Source(NamedTuple):
     png: str
     made_of: str
     """CRC-32 of the file that the present image was made of, 8 hex digits; empty where that is not known."""
+    png_crc: str
+    """CRC-32 of the present image; empty where that is not known."""
 
 
 class SourceFile(NamedTuple):
@@ -64,9 +66,10 @@ class SourceFile(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What became of a slice: the CRC-32 of its file, or a reason and detail why there is no image."""
+    """What became of a slice: the CRC-32 of its file and of its image, or a reason and detail why there is none."""
 
     crc: str = ""
+    png_crc: str = ""
     is_new: bool = False
     reason: str = ""
     detail: str = ""
@@ -120,13 +123,13 @@ def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
     try:
         is_done = [not force and _is_done(source, file) for source in file.slices]
         if all(is_done) and all(source.made_of for source in file.slices):
-            return [Made(source.made_of) for source in file.slices]
+            return [Made(source.made_of, source.png_crc) for source in file.slices]
         content, size, crc = _open(file.path)
     except OSError as error:
         return _rejects(file, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
     with content:
         if all(is_done):
-            return [Made(crc)] * len(file.slices)
+            return [Made(crc, _crc_of(source.png)) for source in file.slices]
         if size != file.bytes:
             return _rejects(file, "unreadable", f"has {size} bytes, had {file.bytes} when indexed")
         try:
@@ -134,7 +137,7 @@ def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
         except BROKEN_DICOM as error:
             return _rejects(file, "undecodable pixel data", one_line(error))
         return [
-            Made(crc) if done else _make_image(source, pixels, crc, view)
+            Made(crc, _crc_of(source.png)) if done else _make_image(source, pixels, crc, view)
             for source, done in zip(file.slices, is_done, strict=True)
         ]
 
@@ -147,8 +150,11 @@ def _make_image(source: Source, pixels: PixelFile, crc: str, view: View) -> Made
     except BROKEN_DICOM as error:
         return Made(reason="undecodable pixel data", detail=one_line(error))
     hu = to_hu(stored, source.slope, source.intercept, source.bits, source.signed, source.padding)
-    write_png(Path(source.png), window_image(hu, view.windows, view.size))
-    return Made(crc, is_new=True)
+    return Made(crc, write_png(Path(source.png), window_image(hu, view.windows, view.size)), is_new=True)
+
+
+def _crc_of(png: str) -> str:
+    return f"{zlib.crc32(Path(png).read_bytes()):08x}"
 
 
 def _rejects(file: SourceFile, reason: str, detail: str) -> list[Made]:
@@ -187,10 +193,10 @@ def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[Source
 
     What an image was made of is known from the last IMAGES.
     """
-    made_of: dict[tuple[str, int], str] = {}
+    made_of: dict[tuple[str, int], tuple[str, str]] = {}
     if images.exists():
         last = read_table(images)
-        crcs = last["digest"].str.rpartition("-")[2]
+        crcs = zip(last["digest"].str.rpartition("-")[2], last["png_crc"], strict=True)
         made_of = dict(zip(zip(last["path"], last["source_bytes"], strict=True), crcs, strict=True))
     codes, _ = pd.factorize(slices["path"])
     rows = np.lexsort((slices["frame"], codes))
@@ -205,7 +211,7 @@ def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[Source
     for path, size, *values, padding, target in zip(*columns, paddings, targets, strict=True):
         if not sources or sources[-1].path != path:
             sources.append(SourceFile(path, size, []))
-        sources[-1].slices.append(Source(*values, padding, target, made_of.get((target, size), "")))
+        sources[-1].slices.append(Source(*values, padding, target, *made_of.get((target, size), ("", ""))))
     return sources, rows
 
 
@@ -223,6 +229,7 @@ def _images(slices: pd.DataFrame, made: pd.DataFrame, png: Path, view_digest: st
             "path": _png_paths(slices, png),
             "source_bytes": slices["bytes"].to_numpy(),
             "digest": [f"{view_digest}-{crc}" for crc in made["crc"]],
+            "png_crc": made["png_crc"].to_numpy(),
         }
     )
 

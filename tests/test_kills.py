@@ -38,6 +38,7 @@ def _run(folder: Path, stage: str, arguments: tuple[str, ...], dies_at_rename: i
     """Run one stage in a process group of its own; optionally die where a file is about to get its name."""
     os.setsid()
     os.chdir(folder)
+    multiprocessing.set_start_method("fork", force=True)  # as in a process of its own: loaders' workers are forked
     begun.send(None)
     if dies_at_rename is not None:
         _die_at_rename(dies_at_rename)

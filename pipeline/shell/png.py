@@ -1,5 +1,6 @@
 """Cached images as PNG: quick to write and to read, whole or not there."""
 
+import zlib
 from pathlib import Path
 
 import cv2
@@ -19,10 +20,10 @@ ENCODING = (
 )
 
 
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 image (y, x, channels) as PNG; three channels become the file's red, green and blue.
+def write_png(path: Path, image: np.ndarray) -> str:
+    """Write a uint8 image (y, x, channels) as PNG and return the file's CRC-32, 8 hex digits.
 
-    Raises ValueError for another number of channels than one or three.
+    Three channels become the file's red, green and blue. Raises ValueError for another number of channels than one or three.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype != np.uint8:
         raise ValueError(f"a PNG holds uint8 (y, x, 1 or 3), got {image.dtype} {image.shape}")
@@ -30,3 +31,4 @@ def write_png(path: Path, image: np.ndarray) -> None:
     _, encoded = cv2.imencode(".png", image[:, :, ::-1], ENCODING)
     with atomic_path(path) as partial:
         partial.write_bytes(encoded)
+    return f"{zlib.crc32(encoded):08x}"

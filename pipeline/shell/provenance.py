@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import digest
 from pipeline.plan import file_digest
 from pipeline.shell.atomic import atomic_path
 
@@ -87,6 +88,11 @@ class Provenance:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(path, record)
+
+
+def score_digest(score: Mapping[str, Any]) -> str:
+    """Return the digest that a score file carries of all else in it."""
+    return digest({key: value for key, value in score.items() if key != "digest"})
 
 
 def write_json(path: Path, data: Any) -> None:
