@@ -55,7 +55,7 @@ submission: $(CSV) submissions/leaderboard.csv
 test: $(VENV)
 	$(PYTHON) -m pytest -n 2 --dist loadfile
 
-# A hundred kills, 15 of each of seven stages, and as many of make itself as its run takes.
+# 111 kills: 15 of each of seven stages, and six of make itself.
 torture: | $(VENV)
 	$(PYTHON) -m pytest -n 2 tests/test_kills.py -m "torture or not torture" --kills 15
 

@@ -10,7 +10,7 @@ import pandas as pd
 from pipeline.config import BASE, LABELS
 from pipeline.core.hounsfield import to_hu
 from pipeline.core.windows import window_image
-from pipeline.shell.dicom_pixels import decode_pixels
+from pipeline.shell.dicom.pixels import decode_pixels
 
 ROOT = Path(__file__).resolve().parents[1]
 WINDOWS = ("brain 40/80", "subdural 80/200", "soft tissue 40/380")

@@ -15,7 +15,7 @@ from pipeline.datasets import reader
 from pipeline.datasets.listing import Listing
 from pipeline.plan import Job, record_of, stage_settings
 from pipeline.schema import REJECTED, SLICES
-from pipeline.shell.dicom_header import Header, read_headers
+from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import holds, write_table

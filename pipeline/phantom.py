@@ -17,7 +17,7 @@ from pipeline.core.phantom.plan import MIN_SCANS, ScanPlan, make_plan
 from pipeline.core.phantom.scan import build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES
 from pipeline.plan import Job, record_of
-from pipeline.shell.dicom_write import SliceHeader, write_slice
+from pipeline.shell.dicom.write import SliceHeader, write_slice
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance
 

@@ -19,9 +19,9 @@ from pipeline.core.windows import window_image
 from pipeline.plan import Job, record_of, require, stage_settings
 from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.atomic import remove_leftovers
-from pipeline.shell.bounded_file import open_regular
-from pipeline.shell.dicom_file import BROKEN_DICOM, one_line
-from pipeline.shell.dicom_pixels import PixelFile
+from pipeline.shell.dicom.bounded_file import open_regular
+from pipeline.shell.dicom.file import BROKEN_DICOM, one_line
+from pipeline.shell.dicom.pixels import PixelFile
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import write_png
 from pipeline.shell.provenance import Provenance
@@ -51,9 +51,9 @@ class Source(NamedTuple):
     padding: tuple[int, int] | None
     """The least and the greatest stored value that is padding."""
     png: str
-    made_of: str
+    made_of: str = ""
     """CRC-32 of the file that the present image was made of, 8 hex digits; empty where that is not known."""
-    png_crc: str
+    png_crc: str = ""
     """CRC-32 of the present image; empty where that is not known."""
 
 

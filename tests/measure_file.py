@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.config import BASE
 from pipeline.core.windows import window_image
-from pipeline.shell.decoder_process import decode_codestream, end_decoder
-from pipeline.shell.dicom_header import read_headers
+from pipeline.shell.dicom.decoder_process import decode_codestream, end_decoder
+from pipeline.shell.dicom.headers import read_headers
 from pipeline.window import Source, SourceFile, make_images
 
 

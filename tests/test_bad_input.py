@@ -19,9 +19,9 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from pipeline import index, window
 from pipeline.core.windows import window_image
-from pipeline.shell.dicom_file import BROKEN_DICOM
-from pipeline.shell.dicom_header import read_headers
-from pipeline.shell.dicom_pixels import decode_pixels
+from pipeline.shell.dicom.file import BROKEN_DICOM
+from pipeline.shell.dicom.headers import read_headers
+from pipeline.shell.dicom.pixels import decode_pixels
 from tests.bad_files import (
     CASES,
     EMPTY_ITEM,

@@ -33,8 +33,8 @@ from pydicom.uid import (
 
 from pipeline import index, window
 from pipeline.core.windows import window_image
-from pipeline.shell.dicom_file import DECODERS, NATIVE_SYNTAXES
-from pipeline.shell.dicom_pixels import decode_pixels
+from pipeline.shell.dicom.file import DECODERS, NATIVE_SYNTAXES
+from pipeline.shell.dicom.pixels import decode_pixels
 from tests.dicom_files import COLUMNS, ROWS, enhanced_bytes, frame_group, slice_bytes, write_raw
 from tests.test_index_window import SIZE, make_job, tables
 

@@ -16,9 +16,9 @@ from pydicom.encaps import get_frame
 from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless, RLELossless
 
 from pipeline.config import UserError
-from pipeline.shell import decoder_process
-from pipeline.shell.codestream import declared_size
-from pipeline.shell.decoder_process import decode_codestream, end_decoder
+from pipeline.shell.dicom import decoder_process
+from pipeline.shell.dicom.codestream import declared_size
+from pipeline.shell.dicom.decoder_process import decode_codestream, end_decoder
 from tests.test_compressed import STORED, by_pydicom
 
 ENDLESS = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(64)

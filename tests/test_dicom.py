@@ -21,9 +21,9 @@ from pydicom.uid import (
 
 from pipeline.core.hounsfield import to_hu
 from pipeline.schema import REASONS
-from pipeline.shell.dicom_file import BROKEN_DICOM
-from pipeline.shell.dicom_header import Header, read_headers
-from pipeline.shell.dicom_pixels import decode_pixels
+from pipeline.shell.dicom.file import BROKEN_DICOM
+from pipeline.shell.dicom.headers import Header, read_headers
+from pipeline.shell.dicom.pixels import decode_pixels
 from tests.dicom_files import COLUMNS, ROWS, slice_bytes, truncated
 
 REAL = Path(os.environ.get("REALCT", Path(__file__).resolve().parents[2] / "shared" / "realct")) / "ge-head"

@@ -139,7 +139,7 @@ def test_unused_bits_are_dropped_as_pydicom_drops_them():
 
     import pydicom
 
-    from pipeline.shell.dicom_pixels import decode_pixels
+    from pipeline.shell.dicom.pixels import decode_pixels
     from tests.dicom_files import slice_bytes
 
     for stored_type in (np.int16, np.uint16):

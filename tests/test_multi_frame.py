@@ -18,12 +18,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
+import pipeline.shell.dicom.pixels as pixels_module
 from pipeline import index, window
 from pipeline.config import UserError
 from pipeline.core.windows import window_image
-from pipeline.shell import dicom_pixels
-from pipeline.shell.dicom_header import read_headers
-from pipeline.shell.dicom_pixels import decode_pixels
+from pipeline.shell.dicom.headers import read_headers
+from pipeline.shell.dicom.pixels import decode_pixels
 from pipeline.status import raw_notes
 from tests.dicom_files import (
     AXIAL,
@@ -201,10 +201,10 @@ def test_a_file_that_is_too_large_to_hold_is_read_frame_by_frame(project, monkey
 
 
 def test_a_compressed_file_has_one_time_for_all_its_frames(monkeypatch):
-    monkeypatch.setattr(dicom_pixels, "FILE_SECONDS", 0.5)
+    monkeypatch.setattr(pixels_module, "FILE_SECONDS", 0.5)
     endless = [b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(64)] * 3
     data = enhanced_bytes(STORED, GROUPS, syntax=JPEG2000Lossless, PixelData=encapsulate(endless))
-    pixels = dicom_pixels.PixelFile(BytesIO(data), len(data))
+    pixels = pixels_module.PixelFile(BytesIO(data), len(data))
     began = time.monotonic()
     with pytest.raises(TimeoutError, match="decoding took more than 0.5 s"):
         pixels.frame(1)

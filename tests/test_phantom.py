@@ -15,7 +15,7 @@ from pipeline.core.phantom.plan import make_plan
 from pipeline.core.phantom.scan import RUN_OVERLAP, build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES, encode_pixels, intended_hu
 from pipeline.phantom import SLICE_DIGITS, Row, identifier, write_data_set
-from pipeline.shell.dicom_write import SliceHeader, write_slice
+from pipeline.shell.dicom.write import SliceHeader, write_slice
 from tests.stages import TINY, run_stage
 
 SCANS, SEED = 8, 5

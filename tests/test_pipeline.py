@@ -182,16 +182,38 @@ def test_real_slices_as_the_test_part_give_six_rows_each(finished, tmp_path, mon
     assert not job.paths.score("test").exists()
 
 
-def test_make_does_it_all_and_then_has_nothing_to_do(project_root, tmp_path):
+def files_of_fold_0(folder: Path) -> dict[str, bytes]:
+    """Return the data set's files and fold 0's, but logs and records, which hold seconds."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"):
+        parts = path.relative_to(folder).parts
+        is_log = any(part.endswith(".run") for part in parts)
+        is_fold_0 = parts[0] in ("models", "features", "submissions") and path.name.startswith("fold-0")
+        if not is_log and path.name != ".lock" and (parts[0] == "data" or is_fold_0):
+            found["/".join(parts)] = path.read_bytes()
+    return found
+
+
+def test_make_does_it_all_and_gives_the_same_bytes_side_by_side_and_then_has_nothing_to_do(
+    project_root, tmp_path, finished
+):
     for name in ("Makefile", "requirements.txt"):
         shutil.copy(project_root / name, tmp_path)
     (tmp_path / "pipeline").symlink_to(project_root / "pipeline")
     command = ["make", f"PYTHON={sys.executable}", f"BARE_PYTHON={sys.executable}", "submission"]
-    command += ["RECIPE=tiny", "PHANTOM_SCANS=8", "FOLDS=1", "THREADS=1", "N_JOBS=1"]
+    # `finished` has run with one process, one fold after the other.
+    command += ["-j2", "RECIPE=tiny", "PHANTOM_SCANS=10", "FOLDS=0 1", "THREADS=1", "N_JOBS=2"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     first = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr[-3000:]
     assert "constant-prevalence" in first.stdout
     assert (tmp_path / "submissions/phantom/tiny.csv").exists()
+    theirs, ours = files_of_fold_0(finished), files_of_fold_0(tmp_path)
+    assert len(ours) > 800
+    assert sorted(ours) == sorted(theirs)
+    assert [name for name, data in ours.items() if data != theirs[name]] == []
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "Nothing to be done for 'submission'" in again.stdout
+    verify = ["verify" if word == "submission" else word for word in command]
+    verified = subprocess.run(verify, cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert verified.returncode == 0, verified.stdout

@@ -23,7 +23,8 @@ ENCODING = (
 def write_png(path: Path, image: np.ndarray) -> str:
     """Write a uint8 image (y, x, channels) as PNG and return the file's CRC-32, 8 hex digits.
 
-    Three channels become the file's red, green and blue. Raises ValueError for another number of channels than one or three.
+    Three channels become the file's red, green and blue. Raises ValueError for another number of channels than one or
+    three.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.dtype != np.uint8:
         raise ValueError(f"a PNG holds uint8 (y, x, 1 or 3), got {image.dtype} {image.shape}")

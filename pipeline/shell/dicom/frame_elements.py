@@ -6,8 +6,8 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.tag import Tag
 
-from pipeline.shell.bounded_file import Budget
-from pipeline.shell.dicom_file import sequence_items
+from pipeline.shell.dicom.bounded_file import Budget
+from pipeline.shell.dicom.file import sequence_items
 
 SHARED_GROUPS = Tag("SharedFunctionalGroupsSequence")
 PER_FRAME_GROUPS = Tag("PerFrameFunctionalGroupsSequence")

@@ -9,8 +9,8 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
-from pipeline.shell.bounded_file import open_regular
-from pipeline.shell.dicom_file import (
+from pipeline.shell.dicom.bounded_file import open_regular
+from pipeline.shell.dicom.file import (
     BROKEN_DICOM,
     DECODERS,
     NATIVE_SYNTAXES,
@@ -20,7 +20,7 @@ from pipeline.shell.dicom_file import (
     parse_dicom,
     quiet,
 )
-from pipeline.shell.frame_elements import FrameElements, frame_groups, has_functional_groups, macro_items
+from pipeline.shell.dicom.frame_elements import FrameElements, frame_groups, has_functional_groups, macro_items
 
 MAX_PIXELS = 4096 * 4096
 """Larger slices are taken for a broken header; no CT scanner makes them, and decoding them would take the memory."""

@@ -34,7 +34,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from pipeline.shell.bounded_file import BoundedFile, Budget, inflate
+from pipeline.shell.dicom.bounded_file import BoundedFile, Budget, inflate
 
 BROKEN_DICOM = (
     InvalidDicomError,

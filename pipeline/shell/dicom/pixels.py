@@ -10,10 +10,10 @@ from pydicom.encaps import generate_frames
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian
 
-from pipeline.shell.bounded_file import BoundedFile, Budget
-from pipeline.shell.decoder_process import decode_codestream
-from pipeline.shell.dicom_file import NATIVE_SYNTAXES, UNDEFINED_LENGTH, parse_dicom, quiet
-from pipeline.shell.dicom_header import MAX_PIXELS
+from pipeline.shell.dicom.bounded_file import BoundedFile, Budget
+from pipeline.shell.dicom.decoder_process import decode_codestream
+from pipeline.shell.dicom.file import NATIVE_SYNTAXES, UNDEFINED_LENGTH, parse_dicom, quiet
+from pipeline.shell.dicom.headers import MAX_PIXELS
 
 PIXEL_TAGS = tuple(
     map(

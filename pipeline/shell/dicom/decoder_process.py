@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import UserError
-from pipeline.shell.decoder_messages import receive, send
+from pipeline.shell.dicom.decoder_messages import receive, send
 
-PROGRAM = "pipeline.shell.dicom_decoder"
-ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "pipeline.shell.dicom.decoder"
+ROOT = Path(__file__).resolve().parents[3]
 """The folder that holds the package, where `python -m` finds the program."""
 
 START_SECONDS = 60.0

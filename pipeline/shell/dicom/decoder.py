@@ -19,9 +19,9 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
 
-from pipeline.shell.codestream import declared_size
-from pipeline.shell.decoder_messages import receive, send
-from pipeline.shell.dicom_file import BROKEN_DICOM, DECODERS
+from pipeline.shell.dicom.codestream import declared_size
+from pipeline.shell.dicom.decoder_messages import receive, send
+from pipeline.shell.dicom.file import BROKEN_DICOM, DECODERS
 
 MEMORY_BYTES = 384 << 20
 """What decoding may take beside the interpreter; a slice of 4096 x 4096 takes half of it."""
