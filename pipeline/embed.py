@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pipeline.config import P_LABELS, section_settings
 from pipeline.core.rows import cached_slices
+from pipeline.learn.devices import choose_gpu
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.slice_data import SliceImages, loader_workers, slice_loader
 from pipeline.nets.build import build_slice_classifier
@@ -28,6 +29,7 @@ GROUP_ROWS = 4096
 def main(job: Job) -> None:
     """Embed every cached slice of training and test part; rows go to disk as they come."""
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    choose_gpu(fold)
     tables = [require(paths.slices, "index"), require(paths.images, "window"), require(paths.folds, "split")]
     weights = require(paths.cnn(fold), "train")
     section = section_settings(settings, "embed")

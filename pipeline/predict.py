@@ -8,6 +8,7 @@ import pandas as pd
 from pipeline.config import LABELS, P_LABELS, last_stage, section_settings
 from pipeline.core.ensemble import fill_from_neighbours
 from pipeline.core.rows import label_matrix, scan_bounds
+from pipeline.learn.devices import choose_gpu
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.nets.build import build_sequence
@@ -26,6 +27,7 @@ UNWANTED = ("not in the sample submission", "repeated slice id")
 def main(job: Job) -> None:
     """Predict the fold's validation slices and all test slices; rejected test slices get what their neighbours have."""
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    choose_gpu(fold)
     has_sequence = last_stage(settings) == "sequence"
     inputs = [require(paths.slices, "index"), require(paths.embeddings(fold), "embed")]
     if has_sequence:

@@ -6,6 +6,7 @@ import numpy as np
 
 from pipeline.config import LABELS, P_LABELS, section_settings
 from pipeline.core.rows import label_matrix, scan_bounds, training_rows
+from pipeline.learn.devices import choose_gpu
 from pipeline.learn.modules import ScanModule
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.learn.seeds import seed_of
@@ -24,6 +25,7 @@ def main(job: Job) -> None:
     import torch
 
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    choose_gpu(fold)
     reduced, slices = require(paths.reduced(fold), "reduce"), require(paths.slices, "index")
     sections = {"sequence": section_settings(settings, "sequence"), "seed": settings.train.seed, "fold": fold}
     provenance = Provenance("sequence", sections, [reduced, slices], job.threads)

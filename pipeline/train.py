@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.config import LABELS, section_settings
 from pipeline.core.rows import cached_slices, label_matrix, training_rows
+from pipeline.learn.devices import choose_gpu
 from pipeline.learn.modules import SliceModule
 from pipeline.learn.seeds import seed_of
 from pipeline.learn.slice_data import SliceImages, augmentation, loader_workers, slice_loader
@@ -26,6 +27,7 @@ def main(job: Job) -> None:
     import torch
 
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
+    choose_gpu(fold)
     inputs = [require(paths.slices, "index"), require(paths.images, "window"), require(paths.folds, "split")]
     sections = {name: section_settings(settings, name) for name in ("view", "split", "train")}
     if Path(settings.train.weights).is_file():

@@ -11,12 +11,13 @@ import torch
 
 from pipeline.config import Train, recipe, variant
 from pipeline.core.metrics import weighted_log_loss
+from pipeline.learn.devices import choose_gpu, precision
 from pipeline.learn.inference import embed_slices, predict_scans
 from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.learn.slice_data import SliceImages, augmentation, read_png, slice_loader
-from pipeline.learn.trainer import fit, precision
+from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_slice_classifier
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 
@@ -219,6 +220,19 @@ def test_validation_shows_the_score_that_submissions_are_judged_by(png_paths, la
     logged = (tmp_path / "run" / "csv" / "version_0" / "metrics.csv").read_text()
     assert VALIDATION_SCORE in logged
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_folds_take_turns_with_the_gpus(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for fold in range(5):
+        choose_gpu(fold)
+    assert chosen == [0, 1, 0, 1, 0]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    choose_gpu(1)
+    assert len(chosen) == 5
 
 
 @pytest.mark.parametrize(

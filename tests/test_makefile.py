@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from docs.draw_graph import edges
 from pipeline import plan
-from pipeline.config import make_run, recipe_folds
+from pipeline.config import make_run, recipe_folds, variant_names
 from tests.stages import ALL
 
 STAGE_ORDER = [*ALL, "leaderboard"]
@@ -125,6 +126,69 @@ def test_a_variant_redoes_from_its_own_stage_on_and_reuses_its_parents_cnn(clone
     assert planned(clone, "submission") == []
 
 
+def test_a_named_run_stands_beside_its_parent_and_reads_the_parents_files(clone):
+    finish(clone)
+    found = make(clone, "-n", "submission", "SET=sequence.hidden=8", "NAME=mine", f"PYTHON={sys.executable}").stdout
+    assert "submissions/phantom/mine/predict-" in found
+    assert "models/phantom/mine/sequence-" in found
+    assert "train-" not in found
+    assert planned(clone, "submission") == []
+
+
+@pytest.fixture
+def own_clone(clone, project_root) -> Path:
+    """A clone whose program is a copy, so that a test may edit it; `quickstart` and `burduja2020` are finished."""
+    (clone / "pipeline").unlink()
+    shutil.copytree(project_root / "pipeline", clone / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    finish(clone)
+    finish(clone, "burduja2020")
+    os.utime(clone / "submissions/leaderboard.csv", (4000, 4000))  # rebuilt by the later of the two
+    return clone
+
+
+def edit(clone: Path, old: str, new: str) -> None:
+    """Edit the recipe `quickstart`."""
+    path = clone / "pipeline/recipes/quickstart.py"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+BEHIND_TRAIN = ALL_OF_QUICKSTART[ALL_OF_QUICKSTART.index("train 0") :]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "redone"),
+    [
+        ("FOLDS = (0, 1)", "FOLDS = (0, 1)  # a comment", []),
+        ('"sequence.epochs": 8', '"sequence.epochs": 9', ALL_OF_QUICKSTART[ALL_OF_QUICKSTART.index("sequence 0") :]),
+        ('"reduce.fit_rows": 0', '"reduce.fit_rows": 99', ALL_OF_QUICKSTART[ALL_OF_QUICKSTART.index("reduce 0") :]),
+        ('"view.size": 96', '"view.size": 64', ["window", *BEHIND_TRAIN]),
+        ("(6e-4, 6e-4, 1e-4)", "(6e-4, 6e-4, 2e-4)", BEHIND_TRAIN),
+    ],
+    ids=["a comment", "a sequence setting", "a reduction", "a window", "a learning rate"],
+)
+def test_an_edited_recipe_redoes_what_the_edit_concerns_and_no_other_run(own_clone, old, new, redone):
+    others = ("submission", "RECIPE=burduja2020")
+    assert planned(own_clone, "submission") == planned(own_clone, *others) == []
+    edit(own_clone, old, new)
+    assert planned(own_clone, "submission") == redone
+    assert planned(own_clone, *others) == []
+    edit(own_clone, new, old)
+    assert planned(own_clone, "submission") == []
+
+
+def test_what_was_changed_and_run_and_changed_back_is_redone(own_clone):
+    epochs = '"sequence.epochs": 8', '"sequence.epochs": 9'
+    edit(own_clone, *epochs)
+    (settings,) = re.findall(
+        r"settings --file (\S+sequence-\S+)", make(own_clone, "-n", "submission", f"PYTHON={sys.executable}").stdout
+    )
+    assert make(own_clone, settings).returncode == 0  # the run has begun
+    edit(own_clone, *reversed(epochs))
+    assert planned(own_clone, "submission") == ALL_OF_QUICKSTART[ALL_OF_QUICKSTART.index("sequence 0") :]
+
+
 def test_a_view_of_its_own_needs_its_own_images_and_all_behind_them(clone):
     finish(clone)
     found = planned(clone, "submission", "SET=view.size=64")
@@ -143,6 +207,21 @@ def test_a_view_of_its_own_needs_its_own_images_and_all_behind_them(clone):
         ("features/phantom/quickstart/fold-1.reduced.parquet",
          ["reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
         ("submissions/phantom/quickstart.csv", ["submit"]),
+        ("submissions/phantom/quickstart.json", ["submit"]),
+        ("submissions/leaderboard.csv", ["leaderboard"]),
+        ("submissions/leaderboard.json", ["leaderboard"]),
+        ("submissions/phantom/quickstart/test.score.json", ["score", "leaderboard"]),
+        ("submissions/phantom/quickstart/fold-1.score.json", ["score 1", "leaderboard"]),
+        ("submissions/phantom/quickstart/fold-1.parquet",
+         ["predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("models/phantom/quickstart/fold-1.sequence.safetensors",
+         ["sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("features/phantom/quickstart/fold-1.embeddings.parquet",
+         ["embed 1", "reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("models/phantom/quickstart/fold-1.json",
+         ["train 1", "embed 1", "reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
+        ("data/phantom/folds.parquet", ["split", *ALL_OF_QUICKSTART[4:]]),
+        ("data/phantom/png/brain3-d4d172df.parquet", ["window", *ALL_OF_QUICKSTART[4:]]),
     ],
 )  # fmt: skip
 def test_a_deleted_artefact_is_redone_with_what_lies_behind_it(clone, artefact, redone):
@@ -268,6 +347,23 @@ def test_a_name_in_the_environment_names_no_run(clone, monkeypatch):
     monkeypatch.setenv("NAME", "hostname")
     monkeypatch.setenv("FORCE", "1")
     assert "hostname" not in make(clone, "-n", "submission").stdout
+
+
+def test_readmes_graph_is_the_makefiles(project_root):
+    found = edges((project_root / "Makefile").read_text())
+    assert {stage for _, _, stage in found} == {*ALL, "leaderboard"} - {"phantom"}  # it reads nothing
+    for edge in (("LABELS", "SLICES", "index"), ("REDUCED", "SEQUENCE", "sequence"), ("PREDICTIONS", "CSV", "submit")):
+        assert edge in found
+
+
+def test_ablation_runs_each_variant_under_its_own_name(clone):
+    finish(clone)
+    text = make(clone, "-n", "ablation", f"PYTHON={sys.executable}").stdout
+    recipes = re.findall(r"-m pipeline submit .*--recipe \"(\S+)\"", text)
+    assert recipes == [f"quickstart-{name}" for name in variant_names("quickstart")]
+    # The CNN is there; EfficientNet's stand-in is another one.
+    assert set(re.findall(r"-m pipeline train .*--recipe \"(\S+)\"", text)) == {"quickstart-effnetb4"}
+    assert text.rstrip().splitlines()[-1].split()[3] == "ablation"
 
 
 def test_help_names_every_stage_and_variable(clone):

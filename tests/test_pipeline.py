@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import LABELS, P_LABELS
+from pipeline.config import LABELS, P_LABELS, UserError
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_provenance, read_table, read_vectors
-from tests.stages import ALL, TINY, run_stage, run_stages
+from tests.stages import ALL, TINY, job_of, run_stage, run_stages
 
 REAL = Path(os.environ.get("REALCT", Path(__file__).resolve().parents[2] / "shared" / "realct")) / "ge-head"
 TRAINING = ("train", "embed", "reduce", "sequence", "predict", "score", "submit")
@@ -160,6 +160,49 @@ def test_a_recipe_may_end_with_its_slice_classifier(finished, copy):
     made = pd.read_csv(job.paths.submission).set_index("ID")["Label"]
     for slice_id, probability in cnn.items():
         assert made[f"{slice_id}_any"] == pytest.approx(np.clip(probability, 1e-6, 1 - 1e-6), rel=1e-6)
+
+
+def test_the_papers_table_stands_beside_our_figures_and_their_differences(finished, copy, capsys):
+    for part in ("models", "features", "submissions"):
+        shutil.copytree(finished / part, copy / part)
+    with pytest.raises(UserError, match=r"tiny-cnn/fold-0.parquet is missing: make it with `make ablation`"):
+        run_stage("ablation", *TINY)
+    losses = {"": read_json(Path("submissions/phantom/tiny/oof.score.json"))["rows"][1]["weighted_log_loss"]}
+    for variant, stage in (("cnn", "cnn"), ("preds", "sequence"), ("pca120", "sequence")):
+        own = {"cnn": (), "preds": ("reduce", "sequence"), "pca120": ("sequence",)}[variant]  # the rest is tiny's
+        job = run_stages((*own, "predict", "score"), *TINY, "--recipe", f"tiny-{variant}")
+        rows = read_json(job.paths.score("oof"))["rows"]
+        losses[variant] = next(row["weighted_log_loss"] for row in rows if row["stage"] == stage)
+    capsys.readouterr()
+    run_stage("ablation", *TINY)
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "Table 2 of Burduja et al. 2020: weighted log loss on the challenge's private test set.\n"
+    )
+    assert "A phantom is not a head" in printed
+    rows = {line.split("  ")[0]: line for line in printed.splitlines()}
+    for text, variant, paper in (
+        ("ResNeXt-101 32x8d", "cnn", "0.06259"),
+        ("+ BiLSTM 3x256 on its predictions", "preds", "0.05540"),
+        ("+ BiLSTM 3x256, PCA 120", "pca120", "0.05022"),
+        ("+ BiLSTM 3x256, PCA 120 and predictions", "", "0.04989"),
+    ):
+        assert paper in rows[text]
+        assert f"{losses[variant]:.5f}" in rows[text]
+        assert not variant or f"{losses[variant] - losses['']:+.5f}" in rows[text]
+    assert "EfficientNet-B4" not in rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--name", "mine"), "NAME=mine: names one run, a table has many"),
+        (("--recipe", "tiny-cnn"), "RECIPE=tiny-cnn: a table belongs to the recipe, RECIPE=tiny"),
+    ],
+)
+def test_a_table_belongs_to_a_recipe(arguments, message):
+    with pytest.raises(UserError, match=message):
+        job_of("ablation", *TINY, *arguments)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real head scan is not beside this clone; set REALCT=")

@@ -9,15 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from pipeline.learn.devices import device
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 
 if TYPE_CHECKING:  # it brings timm, which predicting scans can do without
     from pipeline.nets.slice_classifier import SliceClassifier
-
-
-def device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def embed_slices(network: "SliceClassifier", loader: DataLoader) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from pipeline.config import digest
+from pipeline.learn.devices import device, precision
 from pipeline.learn.modules import VALIDATION_SCORE, LabelModule
 from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.provenance import read_json, write_json
@@ -29,13 +30,6 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint, whole or not at all."""
         with atomic_path(Path(path)) as partial:
             torch.save(checkpoint, partial)
-
-
-def precision() -> str:
-    """Return Lightning's precision: bfloat16 on a GPU that has it, float16 on one that has not, 32 bits on a CPU."""
-    if not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
 
 def fit(
@@ -54,11 +48,11 @@ def fit(
     """
     checkpoint = _resumable(folder, job, force)
     _quieten()
-    on_gpu = torch.cuda.is_available()
+    where = device()
     trainer = pl.Trainer(
         max_epochs=epochs,
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        accelerator="cpu" if where.type == "cpu" else "gpu",
+        devices=1 if where.type == "cpu" else [where.index],
         precision=precision(),
         default_root_dir=folder,
         plugins=[WholeCheckpoints()],

@@ -4,6 +4,7 @@ The lock file names the make that holds it, which holds it for as long as it liv
 the file besides: where a make was killed, its stages may still be writing.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -47,7 +48,7 @@ def hold(folder: Path, make_pid: int) -> None:
 def share(folder: Path) -> None:
     """Hold the shared lock of a stage until the process ends: the file is never closed."""
     folder.mkdir(parents=True, exist_ok=True)
-    fcntl.flock(os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666), fcntl.LOCK_SH)
+    _try_lock(os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o666), fcntl.LOCK_SH)
 
 
 @contextmanager
@@ -55,15 +56,19 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep all others that call this for the same folder waiting."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / NAME).open("a") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        _try_lock(file.fileno(), fcntl.LOCK_EX)
         yield
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        # Some network file systems know no locks: there, two makes are the user's to keep apart.
     return True
 
 
