@@ -1,11 +1,13 @@
 """The one command line: `python -m pipeline STAGE --dataset D --recipe R [--fold K] [--set key=value ...]`."""
 
 import argparse
+import gc
 import importlib
 import logging
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline import plan
@@ -48,8 +50,8 @@ READERS = ("rsna",)
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SPIN_COUNT = ("GOMP_SPINCOUNT", "1000")
-"""How long a waiting thread spins before it sleeps. At libgomp's default, folds that run side by side keep each other from
-working: two trainings at once on two cores took seven times as long."""
+"""How long a waiting thread spins before it sleeps. At libgomp's default, folds that run side by side keep each other
+from working: two trainings at once on two cores took seven times as long."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -176,11 +178,23 @@ def main() -> int:
             for variable in THREAD_VARIABLES:
                 os.environ[variable] = str(job.threads)
             os.environ.setdefault(*SPIN_COUNT)
-            importlib.import_module(f"pipeline.{arguments.stage}").main(job)
+            _import_stage(arguments.stage).main(job)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def _import_stage(stage: str) -> ModuleType:
+    """Return a stage's module, its imports exempt from garbage collection.
+
+    They are a million objects, none of which is garbage: looking for some took a second here and another at the end.
+    """
+    gc.disable()
+    module = importlib.import_module(f"pipeline.{stage}")
+    gc.freeze()
+    gc.enable()
+    return module
 
 
 def _hold(paths: plan.Paths, make_pid: int) -> None:
