@@ -168,6 +168,7 @@ leaderboard: | $(VENV)
 
 # Each row of the paper's table is a run of its own; they share what their settings share.
 ablation: | $(VENV)
+	@$(if $(NAME),echo "error: NAME=$(NAME): names one run$(comma) a table has many; leave it out" >&2; exit 2)
 	@$(foreach recipe,$(TABLE_RECIPES),$(MAKE) --no-print-directory table-row RECIPE=$(recipe) &&) true
 	@$(call RUN_STAGE,leaderboard) >/dev/null
 	@$(call RUN_STAGE,ablation)

@@ -18,7 +18,6 @@ from pipeline.config import (
     make_run,
     published_tables,
     recipe_folds,
-    recipe_names,
     variant_names,
 )
 from pipeline.shell import lock
@@ -118,11 +117,10 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
 
 
 def _tables(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
-    """Return the tables of the recipe's paper, and the run of each of their rows."""
+    """Return the tables of the paper of a recipe, or of a variant's recipe, and the run of each of their rows."""
     if arguments.name:
         raise UserError(f"NAME={arguments.name}: names one run, a table has many; leave it out")
-    if recipe_name not in recipe_names():
-        raise UserError(f"RECIPE={recipe_name}: a table belongs to the recipe, RECIPE={base_recipe(recipe_name)}")
+    recipe_name = base_recipe(recipe_name)
     names = dict(zip(("", *variant_names(recipe_name)), table_recipes(recipe_name), strict=True))
     runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
     return {"tables": published_tables(recipe_name), "table_runs": runs}

@@ -30,7 +30,9 @@ class Image(NamedTuple):
 
 
 def main(job: Job) -> None:
-    """Print a line for each file that is not what its record says; raises UserError where there are any."""
+    """Print a line for each file that is not what its record says; raises UserError for any, and without files."""
+    if not any(record.exists() for record in records(job.paths, job.folds)):
+        raise UserError(f"{job.paths.data}: nothing of {job.run.name} to verify; make it with `make submission`")
     found = list(findings(job))
     for line in found:
         sys.stdout.write(line + "\n")

@@ -366,6 +366,13 @@ def test_ablation_runs_each_variant_under_its_own_name(clone):
     assert text.rstrip().splitlines()[-1].split()[3] == "ablation"
 
 
+def test_a_table_of_one_name_is_refused_before_any_work(clone):
+    found = make(clone, "ablation", "NAME=mine", f"PYTHON={sys.executable}")
+    assert found.returncode == 2
+    assert "NAME=mine: names one run, a table has many; leave it out" in found.stderr
+    assert not (clone / "data/phantom/raw").exists()
+
+
 def test_help_names_every_stage_and_variable(clone):
     text = make(clone, "help").stdout
     for word in (*STAGE_ORDER, "DATASET", "RECIPE", "FOLDS", "SET", "SEED", "FORCE", "PYTHON", "N_JOBS", "THREADS"):

@@ -63,6 +63,12 @@ def test_untouched_files_are_what_their_records_say(copy, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_nothing_there_is_nothing_verified(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="data/phantom: nothing of tiny to verify; make it with `make submission`"):
+        run_stage("verify", *TINY)
+
+
 def test_findings_are_printed_and_are_a_mistake(copy, capsys):
     name = replace("submissions/phantom/tiny.csv", flip_last)
     with pytest.raises(UserError, match="1 findings, above; FORCE=1 redoes a stage"):
