@@ -26,7 +26,7 @@ STAGES = ("phantom", "index", "window", "train", "embed", "sequence", "submit")
 KILLS_AT_ONCE = 3
 """Kills before a run is let end: what was killed goes on from where it was killed before."""
 KILLS_OF_MAKE, LONGEST_SECONDS = 6, 12.0
-"""Of the whole of make, which takes longer than all of these together, for what was killed is not done."""
+"""Of the whole of make: fewer kills on a machine that is done before."""
 RENAMES = 12
 """Moments between two renames that are tried, one after the other."""
 
@@ -239,12 +239,16 @@ def test_a_killed_make_goes_on_to_the_same_submission(whole, tmp_path, project_r
     command += ["RECIPE=tiny", "PHANTOM_SCANS=10", "FOLDS=0", "THREADS=1", "N_JOBS=1"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "PIPELINE"))}
     rng = random.Random(request.config.getoption("--kills-seed"))
+    kills = 0
     for _ in range(KILLS_OF_MAKE):
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
-        with pytest.raises(subprocess.TimeoutExpired):
+        try:
             process.wait(timeout=rng.uniform(1, LONGEST_SECONDS))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 2
     assert subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode == 0
     assert not leftovers(tmp_path)
     assert files(tmp_path) == files(whole[0])
