@@ -60,7 +60,7 @@ torture: | $(VENV)
 	$(PYTHON) -m pytest -n 2 tests/test_kills.py -m "torture or not torture" --kills 15
 
 bench: | $(VENV)
-	$(PYTHON) -m benchmarks.full_size
+	$(PYTHON) -m benchmarks
 
 # ------------------------------------------------------------------- the graph: what each stage reads, what it leaves
 
@@ -196,7 +196,7 @@ help:
 #: make submission   everything from a fresh clone: .venv, data set, training, submission, leaderboard
 #: make test         the tests, from a fresh clone too
 #: make torture      kill stages at random moments a hundred times and see that nothing comes of it
-#: make bench        seconds and memory at RSNA's full size, without its pixels, into benchmarks/results/
+#: make bench        each stage beside the straightforward way, and at RSNA's full size, into benchmarks/results/ and README
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it

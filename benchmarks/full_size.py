@@ -28,19 +28,18 @@ from benchmarks.full_size_data import (
     prevalence_loss,
 )
 from benchmarks.measure import measure
-from benchmarks.results import FOLDER, Row, rows_of, write_results
+from benchmarks.parts import FULL_SIZE, THREADS, write_and_print
+from benchmarks.results import Cost
 from pipeline.__main__ import make_job, parser
 from pipeline.config import LABELS, METRIC_WEIGHTS
-from pipeline.core.text_table import text_table
 from pipeline.plan import LEADERBOARD, Paths, record_of
 from pipeline.schema import FOLDS, PREDICTIONS, REJECTED, SLICES
-from pipeline.shell.provenance import Provenance, commit, read_json
+from pipeline.shell.provenance import Provenance, commit
 from pipeline.shell.tables import read_table, write_table
 
 log = logging.getLogger(__name__)
 
-TABLE = "full-size"
-DATASET, RECIPE, THREADS, SEED = "rsna-like", "burduja2020", 2, 0
+DATASET, RECIPE, SEED = "rsna-like", "burduja2020", 0
 ARGUMENTS = ("--dataset", DATASET, "--recipe", RECIPE, "--threads", str(THREADS))
 READ_LABELS = (
     "import pathlib, sys; from pipeline.datasets.rsna import read_labels; read_labels(pathlib.Path(sys.argv[1]))"
@@ -48,11 +47,14 @@ READ_LABELS = (
 RUNS = 3
 """Runs of each stage, of which the fastest counts: the others waited for something else on the machine."""
 
+MOST_SECONDS, MOST_MB = 15.0, 4096.0
+"""What a stage may take of two cores."""
+
 CONSTANT_TOLERANCE = 0.02
 """How far, relatively, the prevalence predictor may lie from the labels' entropy: folds differ a little."""
 
 
-def run(folder: Path, train: Part, test: Part, runs: int = RUNS) -> list[Row]:
+def run(folder: Path, train: Part, test: Part, runs: int = RUNS) -> list[Cost]:
     """Lay out a data set of that size in a folder, run and measure each stage, check the results; return the rows.
 
     A row holds the fewest seconds and the highest peak of so many runs.
@@ -75,16 +77,17 @@ def run(folder: Path, train: Part, test: Part, runs: int = RUNS) -> list[Row]:
     return rows
 
 
-def _stage(folder: Path, runs: int, *words: str) -> Row:
+def _stage(folder: Path, runs: int, *words: str) -> Cost:
     return _measured(" ".join(words), folder, runs, "-m", "pipeline", *words, *ARGUMENTS)
 
 
-def _measured(name: str, folder: Path, runs: int, *arguments: str) -> Row:
+def _measured(name: str, folder: Path, runs: int, *arguments: str) -> Cost:
     """Return the row of a Python process that runs in the folder with this code."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     log.info("%s ...", name)
     measured = [measure([sys.executable, *arguments], folder, environment) for _ in range(runs)]
-    return Row(name, min(seconds for seconds, _ in measured), max(peak_mb for _, peak_mb in measured))
+    seconds, peak_mb = min(seconds for seconds, _ in measured), max(peak_mb for _, peak_mb in measured)
+    return Cost(name, seconds, peak_mb, MOST_SECONDS, MOST_MB)
 
 
 def lay_out_index(folder: Path, paths: Paths, slices: pd.DataFrame) -> None:
@@ -187,11 +190,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     with tempfile.TemporaryDirectory(prefix="full-size-") as scratch:
         rows = run((folder or Path(scratch)).resolve(), RSNA_TRAIN, RSNA_TEST)
-    path = write_results(FOLDER, TABLE, rows, THREADS)
-    measured = rows_of(read_json(path)["tables"][TABLE])
-    cells = [[row.name, f"{row.seconds:.1f}", f"{row.peak_mb:,.0f}"] for row in measured]
-    sys.stdout.write(text_table(["", "seconds", "peak MB"], cells, left=1))
-    log.info("%s; `python -m benchmarks.render` writes it into README.md", path)
+    write_and_print(FULL_SIZE, rows)
 
 
 if __name__ == "__main__":

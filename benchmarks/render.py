@@ -1,6 +1,6 @@
 """Write the measured tables into README: `python -m benchmarks.render`.
 
-Each table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; README's other text stays as it is.
+Each section stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; README's other text stays as it is.
 """
 
 import logging
@@ -8,21 +8,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.parts import FULL_SIZE, PARTS
 from benchmarks.results import FOLDER, markdown, read_results
 
 log = logging.getLogger(__name__)
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
+SECTIONS = {FULL_SIZE: (FULL_SIZE,), "stages": PARTS}
+"""README's sections, and the tables whose rows stand in each."""
+
 
 def rendered(text: str, machines: Sequence[Mapping[str, Any]]) -> str:
-    """Return a text with the machines' tables between their markers; markers of other names are left alone."""
-    for name in sorted({name for machine in machines for name in machine["tables"]}):
+    """Return a text with the machines' tables between the markers of their sections; other markers are left alone."""
+    for name, tables in SECTIONS.items():
         begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
         before, begin_found, rest = text.partition(begin)
         _, end_found, after = rest.partition(end)
         if begin_found and end_found:
-            text = before + begin + markdown(machines, name) + end + after
+            text = before + begin + markdown(machines, tables) + end + after
     return text
 
 

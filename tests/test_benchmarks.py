@@ -9,23 +9,31 @@ import pandas as pd
 import pytest
 
 from benchmarks import full_size
+from benchmarks.comparison import Comparison, Target, alternating
 from benchmarks.full_size_data import RSNA_TEST, RSNA_TRAIN, make_slices, scaled
 from benchmarks.measure import measure
 from benchmarks.render import README, rendered
-from benchmarks.results import Row, cpu_model, machine_name, markdown, read_results, rows_of, write_results
+from benchmarks.results import Cost, cpu_model, machine_name, markdown, read_results, rows_of, write_results
 
 MACHINE = {
     "cpu": "AMD EPYC",
     "cores": 2,
     "memory_gb": 24,
     "tables": {
-        "full-size": {
+        "full_size": {
             "date": "2026-01-02",
             "commit": "0123456789ab",
             "threads": 2,
             "rows": [
-                {"name": "split", "seconds": 2.345, "peak_mb": 1234.5, "note": "of a later kind"},
-                {"name": "submit", "seconds": 0.1234, "peak_mb": 99.6},
+                {
+                    "kind": "Cost",
+                    "name": "split",
+                    "seconds": 2.345,
+                    "peak_mb": 1234.5,
+                    "most_seconds": 15,
+                    "most_mb": 4e3,
+                },
+                {"kind": "Cost", "name": "submit", "seconds": 0.1234, "peak_mb": 99.6},
             ],
         }
     },
@@ -33,9 +41,9 @@ MACHINE = {
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory) -> tuple[Path, list[Row]]:
+def measured(tmp_path_factory) -> tuple[Path, list[Cost]]:
     """The benchmark's folder and rows after a run with some hundred scans."""
-    folder = tmp_path_factory.mktemp("full-size")
+    folder = tmp_path_factory.mktemp("full_size")
     return folder, full_size.run(folder, scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015), runs=1)
 
 
@@ -121,6 +129,7 @@ def test_a_command_that_fails_shows_the_end_of_its_output(tmp_path):
 )
 def test_a_machines_name(cpu, cores, name):
     assert machine_name(cpu, cores) == name
+    assert machine_name(cpu, cores, "NVIDIA H100 80GB HBM3") == f"{name}-nvidia-h100-80gb-hbm3"
 
 
 def test_the_processor_is_read_from_the_system(tmp_path):
@@ -130,53 +139,91 @@ def test_the_processor_is_read_from_the_system(tmp_path):
 
 
 def test_a_table_is_replaced_and_others_stay(tmp_path):
-    rows = [Row("split", 1.23456, 7.89), Row("window", 1.0, 2.0, baseline_seconds=8.0)]
-    write_results(tmp_path, "speed", [Row("old", 1, 1)], threads=1)
-    write_results(tmp_path, "full-size", rows[:1], threads=1)
+    rows = [
+        Cost("split", 1.234, 7.89, most_seconds=15.0),
+        Comparison("window", "ms a slice", 0.05, Target("times", 20), baseline=2.0, note="float64"),
+        Comparison("training", "images/s", None, Target("least", 1012), note="no GPU"),
+    ]
+    write_results(tmp_path, "speed", [Cost("old", 1, 1)], threads=1)
+    write_results(tmp_path, "full_size", rows[:1], threads=1)
     path = write_results(tmp_path, "speed", rows, threads=2)
     (machine,) = read_results(tmp_path)
     assert machine["machine"] == path.stem
-    assert sorted(machine["tables"]) == ["full-size", "speed"]
-    assert rows_of(machine["tables"]["speed"]) == [Row("split", 1.235, 7.9), rows[1]]
+    assert sorted(machine["tables"]) == ["full_size", "speed"]
+    assert rows_of(machine["tables"]["speed"]) == rows
     assert machine["tables"]["speed"]["threads"] == 2
     assert {"date", "commit", "versions"} <= set(machine["tables"]["speed"])
 
 
 def test_the_table_as_text():
-    assert markdown([MACHINE], "full-size") == (
+    assert markdown([MACHINE], ["full_size"]) == (
         "AMD EPYC, 2 cores, 24 GB; 2 threads; commit 0123456789ab, 2026-01-02:\n"
         "\n"
-        "|  | seconds | peak MB |\n"
-        "| --- | --- | --- |\n"
-        "| split | 2.3 | 1,234 |\n"
-        "| submit | 0.123 | 100 |\n"
+        "| stage | seconds | peak MB | to reach |\n"
+        "| --- | --- | --- | --- |\n"
+        "| split | 2.35 | 1,234 | ≤ 9 s, 4,000 MB |\n"
+        "| submit | 0.123 | 99.6 |  |\n"
     )
-    assert markdown([MACHINE], "another") == ""
-    assert markdown([MACHINE, MACHINE], "full-size").count("| split |") == 2
+    assert markdown([MACHINE], ["another"]) == ""
+    assert markdown([MACHINE, MACHINE], ["full_size"]).count("| split |") == 2
 
 
-def test_a_baseline_gives_two_more_columns():
-    rows = [{"name": "window", "seconds": 2.0, "peak_mb": 10, "baseline_seconds": 9.0}]
-    rows.append({"name": "split", "seconds": 1.0, "peak_mb": 10})
-    machine = {**MACHINE, "tables": {"speed": {**MACHINE["tables"]["full-size"], "rows": rows}}}
-    lines = markdown([machine], "speed").splitlines()
-    assert lines[2] == "|  | seconds | peak MB | baseline, seconds | times as fast |"
-    assert lines[4:] == ["| window | 2.0 | 10 | 9.0 | 4.5 |", "| split | 1.0 | 10 |  |  |"]
+def test_several_parts_make_one_table_with_notes_below():
+    held = MACHINE["tables"]["full_size"]
+    window = {"kind": "Comparison", "name": "window", "unit": "ms a slice", "value": 2.0, "baseline": 9.0}
+    training = {"kind": "Comparison", "name": "training", "unit": "images/s", "note": "no GPU"}
+    tables = {"a": {**held, "rows": [window]}, "b": {**held, "commit": "fedcba", "rows": [training]}}
+    lines = markdown([{**MACHINE, "gpu": "NVIDIA H200", "tables": tables}], ["a", "b", "c"]).splitlines()
+    assert lines[0] == "AMD EPYC, 2 cores, 24 GB, NVIDIA H200; 2 threads; commit 0123456789ab, fedcba, 2026-01-02:"
+    assert lines[2] == "| stage | unit | straightforward | here | ratio | to reach | reached |"
+    assert lines[4:6] == [
+        "| window | ms a slice | 9.00 | 2.00 | 4.50 |  |  |",
+        "| training | images/s |  | not measured |  |  |  |",
+    ]
+    assert lines[6:] == ["", "- training: no GPU"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "baseline", "target", "ratio", "reached"),
+    [
+        ("ms a slice", 2.0, 9.0, Target("times", 4), 4.5, True),
+        ("ms a slice", 2.0, 7.9, Target("times", 4), 3.95, False),
+        ("images/s", 8.0, 2.0, Target("times", 4), 4.0, True),
+        ("images/s", 8.0, None, Target("least", 9), None, False),
+        ("ms a slice", 3.0, 2.0, Target("share", 1.5), 1.5, True),
+        ("MB", 111.0, 100.0, Target("share", 1.1), 1.11, False),
+        ("s", 0.3, None, Target("most", 0.3), None, True),
+        ("s", 0.31, 1.0, None, 1 / 0.31, None),
+        ("s", None, 1.0, Target("most", 0.3), None, None),
+    ],
+)
+def test_a_target_is_reached_or_not(unit, value, baseline, target, ratio, reached):
+    row = Comparison("x", unit, value, target, baseline)
+    assert row.ratio() == pytest.approx(ratio) if ratio else row.ratio() is None
+    assert row.is_reached() is reached
+
+
+def test_both_are_called_in_turn_and_the_first_calls_do_not_count(monkeypatch):
+    clock, calls = iter(range(100)), []
+    monkeypatch.setattr("benchmarks.comparison.time.perf_counter", lambda: next(clock))
+    ours, baseline = alternating(lambda: calls.append("a"), lambda: calls.append("b"), rounds=2)
+    assert "".join(calls) == "ababab"
+    assert (ours, baseline) == (1, 1)
 
 
 def test_rendering_replaces_what_stands_between_the_markers_alone():
     text = (
-        "a\n<!-- full-size:begin -->\nold \\1\n<!-- full-size:end -->\nb\n<!-- other:begin -->\nc\n<!-- other:end -->\n"
+        "a\n<!-- full_size:begin -->\nold \\1\n<!-- full_size:end -->\nb\n<!-- other:begin -->\nc\n<!-- other:end -->\n"
     )
     once = rendered(text, [MACHINE])
     assert "old" not in once
-    assert "| submit | 0.123 | 100 |\n<!-- full-size:end -->\nb\n<!-- other:begin -->\nc\n" in once
+    assert "| submit | 0.123 | 99.6 |  |\n<!-- full_size:end -->\nb\n<!-- other:begin -->\nc\n" in once
     assert rendered(once, [MACHINE]) == once
     assert rendered("no markers\n", [MACHINE]) == "no markers\n"
 
 
 def test_readme_has_the_markers_and_a_row_of_each_stage():
     text = README.read_text()
-    between = text.partition("<!-- full-size:begin -->\n")[2].partition("<!-- full-size:end -->")[0]
+    between = text.partition("<!-- full_size:begin -->\n")[2].partition("<!-- full_size:end -->")[0]
     for name in ("read_labels (label CSV)", "split", "score --fold 0", "score", "submit", "leaderboard"):
         assert f"\n| {name} | " in between
