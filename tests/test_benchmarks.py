@@ -30,7 +30,7 @@ MACHINE = {
                     "name": "split",
                     "seconds": 2.345,
                     "peak_mb": 1234.5,
-                    "most_seconds": 15,
+                    "most_seconds": 9,
                     "most_mb": 4e3,
                 },
                 {"kind": "Cost", "name": "submit", "seconds": 0.1234, "peak_mb": 99.6},
