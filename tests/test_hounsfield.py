@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core.hounsfield import is_wrapped, to_hu
+from pipeline.core.hounsfield import PADDING_HU, is_wrapped, to_hu
 
 RNG = np.random.default_rng(0)
 
@@ -147,3 +147,44 @@ def test_unused_bits_are_dropped_as_pydicom_drops_them():
         data = slice_bytes(stored, BitsStored=11)
         hu = to_hu(decode_pixels(data), 1.0, -200.0, 11, stored_type is np.int16)
         assert np.array_equal(hu, pydicom.dcmread(BytesIO(data)).pixel_array.astype(int) - 200)
+
+
+def twin(stored: np.ndarray, slope: float, intercept: float, bits: int, padding: tuple[int, int]) -> np.ndarray:
+    """The same in wide numbers, one step after the other, for what is not wrapped."""
+    signed = stored.dtype == np.int16
+    is_padding = (stored >= padding[0]) & (stored <= padding[1])
+    used = stored.astype(np.int64) % (1 << bits)
+    if signed:
+        used = np.where(used >= 1 << (bits - 1), used - (1 << bits), used)
+    exact = np.where(is_padding, PADDING_HU, used * np.float64(slope) + intercept)
+    image = exact[~is_padding]
+    is_whole = float(slope).is_integer() and float(intercept).is_integer()
+    fits = not image.size or (is_whole and image.min() >= -32768 and image.max() <= 32767)
+    return exact.astype(np.int16 if fits else np.float32)
+
+
+@pytest.mark.parametrize("stored_type", [np.int16, np.uint16])
+@pytest.mark.parametrize("bits", [7, 12, 13, 16])
+def test_one_pass_or_many_the_values_and_their_type_are_the_same(stored_type, bits):
+    ends = np.iinfo(stored_type)
+    kinds = set()
+    for low, high in ((0, 100), (900, 3500), (ends.min, ends.max)):
+        for slope in (1.0, 2.0, -1.0, 7.0, 0.5, 70000.0):
+            for intercept in (-1024.0, -1000.0, -1024.5, 31000.0, -70000.0):
+                if is_wrapped(bits, stored_type is np.int16, intercept):
+                    continue
+                stored = RNG.integers(low, high, (7, 5), endpoint=True).astype(stored_type)
+                some = int(stored[2, 3])
+                for padding in (None, (some, some), (some - 50, some + 900), (ends.max, ends.max), (low, high)):
+                    hu = to_hu(stored, slope, intercept, bits, stored_type is np.int16, padding)
+                    expected = twin(stored, slope, intercept, bits, padding or (1, 0))
+                    assert hu.dtype == expected.dtype
+                    np.testing.assert_array_equal(hu, expected)
+                    kinds.add(hu.dtype)
+    assert kinds == {np.dtype(np.int16), np.dtype(np.float32)}
+
+
+def test_pixels_that_may_not_be_written_to_are_read():
+    stored = np.frombuffer(np.arange(35, dtype="<i2").tobytes(), "<i2").reshape(7, 5)
+    assert np.array_equal(to_hu(stored, 1.0, -10.0, 16, True), stored - 10)
+    assert np.array_equal(to_hu(stored[::2, ::-1], 2.0, 0.0, 16, True), 2 * stored[::2, ::-1])

@@ -1,5 +1,6 @@
 """Tables and files on disk: contracts, provenance, streaming, and files that are whole or not there."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from pipeline.config import P_LABELS
 from pipeline.plan import file_digest
 from pipeline.schema import FOLDS, PREDICTIONS, SLICES, ContractError, vectors
-from pipeline.shell.atomic import atomic_path, remove_leftovers
+from pipeline.shell.atomic import atomic_path, remove_leftovers, write_atomic
 from pipeline.shell.parallel import CHUNK_ITEMS, parallel_map
 from pipeline.shell.provenance import Provenance, read_json
 from pipeline.shell.tables import (
@@ -120,6 +121,25 @@ def test_a_file_is_whole_or_not_there(tmp_path):
     with atomic_path(tmp_path / "deep" / "x") as partial:
         partial.write_text("whole")
     assert (tmp_path / "deep" / "x").read_text() == "whole"
+
+
+def test_small_files_are_whole_or_not_there_too(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "x"
+    write_atomic(path, b"first")
+    write_atomic(str(path), b"whole")
+    write_atomic(path.with_name("empty"), b"")
+    written = []
+    monkeypatch.setattr(os, "write", lambda _, data: written.append(bytes(data)) or min(2, len(data)))
+    write_atomic(path.with_name("bit by bit"), b"12345")
+    assert written == [b"12345", b"345", b"5"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(path, b"lost")
+    assert {p.name: p.read_bytes() for p in path.parent.iterdir()} == {"x": b"whole", "empty": b"", "bit by bit": b""}
 
 
 def test_leftovers_of_processes_that_are_gone_are_removed_and_nothing_else(tmp_path):

@@ -1,6 +1,7 @@
 """Stored values of a CT slice to Hounsfield units: padding, unused bits, the repair of values that wrapped round."""
 
 import numpy as np
+from numba import njit
 
 WRAP_BITS = 12
 WRAP_RANGE = 1 << WRAP_BITS
@@ -11,6 +12,9 @@ WRAP_INTERCEPT = -100.0
 
 PADDING_HU = -1024
 """What padded pixels become: they are no image, and air is what lies outside of one."""
+
+NO_PADDING = (1, 0)
+"""The range of values that holds none."""
 
 INT16 = np.iinfo(np.int16)
 
@@ -40,6 +44,10 @@ def to_hu(
     scale transformations have been performed" (DICOM PS3.3 C.7.6.3.1.2), and the rescale comes before those
     (PS3.3 C.11.1.1.2).
     """
+    if float(slope).is_integer() and float(intercept).is_integer() and not is_wrapped(bits, signed, intercept):
+        hu = _whole_hu(stored, slope, intercept, bits, signed, padding)
+        if hu is not None:
+            return hu
     if padding is None:
         return _rescaled(_used_bits(stored, bits, signed), slope, intercept, bits, signed)
     is_padding = (stored >= padding[0]) & (stored <= padding[1])
@@ -52,12 +60,49 @@ def to_hu(
     return hu
 
 
+def _whole_hu(
+    stored: np.ndarray, slope: float, intercept: float, bits: int, signed: bool, padding: tuple[int, int] | None
+) -> np.ndarray | None:
+    """Return int16 HU in one pass over the slice, as nearly all slices allow; None where a value does not fit."""
+    hu = np.empty(stored.shape, dtype=np.int16)
+    low, high = NO_PADDING if padding is None else padding
+    least, most = _rescale_whole(
+        np.ascontiguousarray(stored).reshape(-1), _modulo(slope), _modulo(intercept), low, high, hu.reshape(-1)
+    )
+    if least > most:  # padding alone
+        return hu
+    used_least, used_most = _range_of_bits(bits, signed)
+    ends = (slope * least + intercept, slope * most + intercept)
+    fits = used_least <= least and most <= used_most and INT16.min <= min(ends) and max(ends) <= INT16.max
+    return hu if fits else None
+
+
+@njit(cache=True, nogil=True)
+def _rescale_whole(stored, slope, intercept, low, high, hu):
+    # Returns the least and the greatest value that is no padding. Arithmetic modulo 2^16 is exact where the results
+    # fit, which the caller sees from those two.
+    least, most = np.int32(1 << 16), np.int32(-(1 << 16))
+    low, high = np.int32(low), np.int32(high)
+    for i in range(stored.size):
+        value = np.int32(stored[i])
+        is_padding = (value >= low) & (value <= high)
+        least = least if is_padding else min(least, value)
+        most = most if is_padding else max(most, value)
+        hu[i] = np.int16(PADDING_HU) if is_padding else np.int16(value * slope + intercept)
+    return least, most
+
+
+def _range_of_bits(bits: int, signed: bool) -> tuple[int, int]:
+    """Return the least and the greatest value that so many bits hold."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
 def _used_bits(stored: np.ndarray, bits: int, signed: bool) -> np.ndarray:
     """Return values of which only the lowest `bits` count (DICOM PS3.5 8.1.1); those above may hold old overlays.
 
     Values that fit into `bits`, as nearly all do, are returned as they are.
     """
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    low, high = _range_of_bits(bits, signed)
     if low <= stored.min() and stored.max() <= high:
         return stored
     unused = 8 * stored.itemsize - bits

@@ -8,6 +8,11 @@ from numba import njit
 
 GREY_MAX = 255.0
 
+INT16 = np.iinfo(np.int16)
+
+WIDEST_EXACT = 2048
+"""HU; the widest window for which `_window_and_halve` rounds ties up in float32 (see there)."""
+
 
 def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: int) -> np.ndarray:
     """Return the uint8 image (size, size, windows) of one slice.
@@ -17,6 +22,8 @@ def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: i
     windowed image is then resized, and rounded half up. That order is Burduja et al. 2020's, section 3.1; the other
     one differs by up to 98 grey levels at edges. Resizing is cv2's INTER_LINEAR: pixel centres at half a pixel, edges
     repeated, no smoothing beforehand. A slice that is not square is made square, as the paper's code would do.
+    Where int16 HU are halved (512 x 512 to 256 x 256) in windows with whole edges, every tie is rounded up; elsewhere
+    float32 may have lost the tie, and the grey level is the one below.
 
     Raises ValueError for an array that is not two-dimensional or empty, a window without width, or a size below 1.
     """
@@ -27,10 +34,22 @@ def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: i
     lows = np.array([centre - width / 2 for centre, width in windows], dtype=np.float32)
     gains = np.array([GREY_MAX / width for _, width in windows], dtype=np.float32)
     image = np.empty((size, size, len(windows)), dtype=np.uint8)
+    if hu.dtype == np.int16 and hu.shape == (2 * size, 2 * size) and all(map(_has_whole_edges, windows)):
+        highs = lows + np.array([width for _, width in windows], dtype=np.float32)
+        _window_and_halve(np.ascontiguousarray(hu), lows.astype(np.int16), highs.astype(np.int16), gains / 4, image)
+        return image
     _window_and_resize(
         np.ascontiguousarray(hu), lows, gains, *_taps(hu.shape[0], size), *_taps(hu.shape[1], size), image
     )
     return image
+
+
+def _has_whole_edges(window: tuple[float, float]) -> bool:
+    """Return whether `_window_and_halve` may be used for a window (centre, width): its edges are whole, and int16."""
+    centre, width = window
+    low = centre - width / 2
+    is_whole = float(low).is_integer() and float(width).is_integer()
+    return is_whole and width <= WIDEST_EXACT and INT16.min <= low and low + width <= INT16.max
 
 
 @lru_cache(maxsize=64)
@@ -64,3 +83,35 @@ def _window_and_resize(hu, lows, gains, top, bottom, down, left, right, across, 
             for x in range(size):
                 first = row[left[x]]
                 image[y, x, channel] = np.uint8(np.int32(first + (row[right[x]] - first) * across[x] + half))
+
+
+# Sums of whole numbers in int16, 32 at a time, where the general kernel gathers and weighs float32.
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "contract"})
+def _window_and_halve(hu, lows, highs, gains, image):
+    # Each pixel is the mean of 2 x 2 clipped values; `gains` are grey levels a unit of their sum. All sums are whole
+    # steps of 1 / (4 * width) grey levels. Half a step more than a half lets every tie go up, and nothing else: up to
+    # WIDEST_EXACT it is more than what float32 rounds away.
+    columns, size, channels = hu.shape[1], image.shape[1], image.shape[2]
+    pair = np.empty(columns, np.int16)
+    grey = np.empty((channels, size), np.uint8)
+    for y in range(size):
+        upper, lower = hu[2 * y], hu[2 * y + 1]
+        for channel in range(channels):
+            low, high, gain = lows[channel], highs[channel], gains[channel]
+            both = low + low
+            up = np.float32(0.5) + np.float32(0.125) / np.float32(high - low)
+            for x in range(columns):
+                pair[x] = min(max(upper[x], low), high) + min(max(lower[x], low), high) - both
+            line = grey[channel]
+            for x in range(size):
+                line[x] = np.uint8(np.int32(np.float32(pair[2 * x] + pair[2 * x + 1]) * gain + up))
+        # Three stores one behind the other become one shuffle of the lines.
+        if channels == 3:
+            for x in range(size):
+                image[y, x, 0] = grey[0, x]
+                image[y, x, 1] = grey[1, x]
+                image[y, x, 2] = grey[2, x]
+        else:
+            for channel in range(channels):
+                for x in range(size):
+                    image[y, x, channel] = grey[channel, x]

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.config import Train
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
+from pipeline.shell.png import decode_png
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
 import albumentations as A
@@ -75,12 +76,12 @@ class SliceImages(Dataset):
 
 def read_png(path: Path) -> np.ndarray:
     """Return a cached image (y, x, 3) uint8 in the file's R, G, B; raises FileNotFoundError or OSError."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: a cached image is missing; redo it with `make window FORCE=1`")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise OSError(f"{path}: a cached image cannot be decoded; redo it with `make window FORCE=1`")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return decode_png(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: a cached image is missing; redo it with `make window FORCE=1`") from error
+    except ValueError as error:
+        raise OSError(f"{path}: a cached image cannot be decoded; redo it with `make window FORCE=1`") from error
 
 
 def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -> DataLoader:

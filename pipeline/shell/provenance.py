@@ -22,6 +22,7 @@ PACKAGES = (
     "scikit-learn",
     "numba",
     "opencv-python-headless",
+    "isal",
     "pydicom",
     "python-gdcm",
     "pylibjpeg-openjpeg",
