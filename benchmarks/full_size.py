@@ -120,6 +120,7 @@ def lay_out_index(folder: Path, paths: Paths, slices: pd.DataFrame) -> None:
         "slope": 1.0,
         "intercept": -1024.0,
         "bytes": 526_000,
+        "pixel_offset": 1_712,
     }
     index = index.assign(**plain, transfer_syntax="1.2.840.10008.1.2.1", mask=None)
     write_table(folder / paths.slices, SLICES, index, {"commit": commit()})

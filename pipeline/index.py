@@ -83,7 +83,7 @@ def _frames(headers: Iterable[list[Header]]) -> Iterator[pd.DataFrame]:
 
 def _frame(batch: list[Header], numbers: list[int]) -> pd.DataFrame:
     frame = pd.DataFrame.from_records(batch, columns=Header._fields, exclude=["position_mm", "orientation"])
-    frame = frame.astype({"padding_low": "Int32", "padding_high": "Int32"})
+    frame = frame.astype({"padding_low": "Int32", "padding_high": "Int32", "pixel_offset": "Int64"})
     frame["file"] = np.array(numbers, dtype=np.int64)
     places = np.array([h.position_mm + h.orientation for h in batch], dtype=np.float64).reshape(len(batch), 9)
     return frame.join(pd.DataFrame(places, columns=["x", "y", "z", *(f"o{k}" for k in range(6))]))

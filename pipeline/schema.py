@@ -121,6 +121,7 @@ SLICES = Contract(
         *_texts("transfer_syntax", "path"),
         Column("frame", pa.int32(), "number in its file, from 1"),
         Column("bytes", pa.int64(), "bytes"),
+        Column("pixel_offset", pa.int64(), "bytes from the file's beginning", nullable=True),
         *_labels(),
         *_texts("mask", nullable=True),
     ),

@@ -2,8 +2,8 @@
 
 import logging
 import os
-import zlib
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 from itertools import chain
@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
+from isal import isal_zlib
 
 from pipeline.config import UserError, View
 from pipeline.core.hounsfield import to_hu
@@ -21,7 +22,7 @@ from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.atomic import remove_leftovers
 from pipeline.shell.dicom.bounded_file import open_regular
 from pipeline.shell.dicom.file import BROKEN_DICOM, one_line
-from pipeline.shell.dicom.pixels import PixelFile
+from pipeline.shell.dicom.pixels import PixelFile, stored_at
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import write_png
 from pipeline.shell.provenance import Provenance
@@ -55,6 +56,8 @@ class Source(NamedTuple):
     """CRC-32 of the file that the present image was made of, 8 hex digits; empty where that is not known."""
     png_crc: str = ""
     """CRC-32 of the present image; empty where that is not known."""
+    pixel_offset: int | None = None
+    """Where the slice begins in its file, in bytes; None where its header must be read to know."""
 
 
 class SourceFile(NamedTuple):
@@ -92,8 +95,7 @@ def main(job: Job) -> None:
 
     leftovers = sum(remove_leftovers(folder) for folder in _scan_folders(paths.png))
     sources, rows = _sources(slices, paths.png, paths.images)
-    # Compiled once here; the processes then find the code in numba's cache.
-    window_image(np.zeros((1, 1), dtype=np.int16), view.windows, view.size)
+    _compile(view)
     make = partial(make_images, view=view, force=job.force)
     made_of = chain.from_iterable(parallel_map(make, sources, job.n_jobs, "files"))
     made = pd.DataFrame(made_of, columns=Made._fields, index=rows).sort_index()
@@ -115,6 +117,16 @@ def main(job: Job) -> None:
         log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)
 
 
+def _compile(view: View) -> None:
+    """Compile the kernels, once: the processes then find the code in numba's cache."""
+    window_image(np.zeros((1, 1), dtype=np.int16), view.windows, view.size)
+    for stored_type in (np.int16, np.uint16):
+        # As a file's bytes are, it may not be written to: that makes a type of its own.
+        stored = np.frombuffer(bytes(8 * view.size**2), stored_type).reshape(2 * view.size, 2 * view.size)
+        hu = to_hu(stored, slope=1.0, intercept=-1024.0, bits=16, signed=stored_type is np.int16)
+        window_image(hu, view.windows, view.size)
+
+
 def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
     """Write the images of a file's slices, but those that are done: they exist and their source did not change since.
 
@@ -133,28 +145,38 @@ def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
         if size != file.bytes:
             return _rejects(file, "unreadable", f"has {size} bytes, had {file.bytes} when indexed")
         try:
-            pixels = PixelFile(content, size)
+            frame = _frames(file, content, size)
         except BROKEN_DICOM as error:
             return _rejects(file, "undecodable pixel data", one_line(error))
         return [
-            Made(crc, _crc_of(source.png)) if done else _make_image(source, pixels, crc, view)
+            Made(crc, _crc_of(source.png)) if done else _make_image(source, frame, crc, view)
             for source, done in zip(file.slices, is_done, strict=True)
         ]
 
 
-def _make_image(source: Source, pixels: PixelFile, crc: str, view: View) -> Made:
+def _frames(file: SourceFile, content: BinaryIO, size: int) -> Callable[[int], np.ndarray]:
+    """Return what gives the stored values of a frame; raises one of BROKEN_DICOM."""
+    first = file.slices[0]
+    if first.pixel_offset is not None and isinstance(content, BytesIO):
+        stored = stored_at(content.getvalue(), first.pixel_offset, first.rows, first.columns, first.signed)
+        if stored is not None:
+            return lambda _: stored  # the only frame
+    return PixelFile(content, size).frame
+
+
+def _make_image(source: Source, frame: Callable[[int], np.ndarray], crc: str, view: View) -> Made:
     try:
-        stored = pixels.frame(source.frame)
+        stored = frame(source.frame)
         if stored.shape != (source.rows, source.columns):
             raise ValueError(f"{stored.shape} pixels, expected {source.rows} x {source.columns}")
     except BROKEN_DICOM as error:
         return Made(reason="undecodable pixel data", detail=one_line(error))
     hu = to_hu(stored, source.slope, source.intercept, source.bits, source.signed, source.padding)
-    return Made(crc, write_png(Path(source.png), window_image(hu, view.windows, view.size)), is_new=True)
+    return Made(crc, write_png(source.png, window_image(hu, view.windows, view.size)), is_new=True)
 
 
 def _crc_of(png: str) -> str:
-    return f"{zlib.crc32(Path(png).read_bytes()):08x}"
+    return f"{isal_zlib.crc32(Path(png).read_bytes()):08x}"
 
 
 def _rejects(file: SourceFile, reason: str, detail: str) -> list[Made]:
@@ -170,10 +192,10 @@ def _open(path: str) -> tuple[BinaryIO, int, str]:
     if size <= WHOLE_BYTES:
         with file:
             data = file.read()
-        return BytesIO(data), len(data), f"{zlib.crc32(data):08x}"
+        return BytesIO(data), len(data), f"{isal_zlib.crc32(data):08x}"
     crc = 0
     while chunk := file.read(CHUNK_BYTES):
-        crc = zlib.crc32(chunk, crc)
+        crc = isal_zlib.crc32(chunk, crc)
     file.seek(0)
     return file, size, f"{crc:08x}"
 
@@ -205,13 +227,14 @@ def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[Source
         None if pd.isna(low) else (int(low), int(high))
         for low, high in zip(ordered["padding_low"], ordered["padding_high"], strict=True)
     ]
+    offsets = [None if pd.isna(offset) else int(offset) for offset in ordered["pixel_offset"]]
     sources: list[SourceFile] = []
     targets = _png_paths(ordered, png)
     columns = [ordered[column].tolist() for column in ("path", "bytes", *SLICE_COLUMNS)]
-    for path, size, *values, padding, target in zip(*columns, paddings, targets, strict=True):
+    for path, size, *values, padding, target, offset in zip(*columns, paddings, targets, offsets, strict=True):
         if not sources or sources[-1].path != path:
             sources.append(SourceFile(path, size, []))
-        sources[-1].slices.append(Source(*values, padding, target, *made_of.get((target, size), ("", ""))))
+        sources[-1].slices.append(Source(*values, padding, target, *made_of.get((target, size), ("", "")), offset))
     return sources, rows
 
 

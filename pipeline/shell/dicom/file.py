@@ -62,6 +62,9 @@ NATIVE_SYNTAXES = (
 )
 """Transfer syntaxes whose pixels lie in the data set as they are."""
 
+PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+"""Of those, the ones whose pixels lie in the file as a little endian machine holds them."""
+
 DECODERS = (
     dict.fromkeys((JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1), "gdcm")
     | dict.fromkeys((JPEGLSLossless, JPEGLSNearLossless), "gdcm")  # pyjpegls never returns from one that is cut short
@@ -79,6 +82,7 @@ PIXEL_DATA = (0x7FE0, 0x0010)
 MAGIC = bytes(128) + b"DICM"
 TRANSFER_SYNTAX_TAG = b"\x02\x00\x10\x00"
 LONG_VRS = (b"OB", b"UN")
+PIXEL_VRS = (b"OW", b"OB", b"UN")
 DEFLATED = DeflatedExplicitVRLittleEndian.encode()
 
 
@@ -207,7 +211,7 @@ def _pixel_element(file: Any, is_little: bool) -> tuple[PixelElement | None, str
         return None, f"found element ({group:04X},{element:04X}) in place of pixel data"
     # A data set may be implicit where the file says explicit, and the reverse; pydicom reads both, but does not say
     # which it found. An implicit length never looks like one of these: all would be odd.
-    if head[4:6] not in (b"OW", b"OB", b"UN"):
+    if head[4:6] not in PIXEL_VRS:
         return PixelElement(file.tell(), struct.unpack(f"{order}L", head[4:])[0], ""), ""
     length = file.read(4)
     if len(length) < 4:

@@ -14,6 +14,7 @@ from pipeline.shell.dicom.file import (
     BROKEN_DICOM,
     DECODERS,
     NATIVE_SYNTAXES,
+    PLAIN_SYNTAXES,
     UNDEFINED_LENGTH,
     DicomFile,
     one_line,
@@ -97,6 +98,9 @@ class Header(NamedTuple):
     padding_high: int | None = None
     transfer_syntax: str = ""
     bytes: int = 0
+    pixel_offset: int | None = None
+    """Of the first pixel, in bytes, in files of one frame from which `pixels.stored_at` can take it: little endian, 16
+    bits allocated, neither compressed nor deflated; None in others."""
 
 
 class Elements(Protocol):
@@ -184,6 +188,8 @@ def _frame_header(header: Header, elements: Elements, file: DicomFile) -> Header
         if held < header.frame * frame_bytes:
             fault = f"holds {held} of {header.frames * frame_bytes} bytes of pixel data"
             return header._replace(reason="truncated pixel data", detail=fault)
+        is_plain = file.transfer_syntax in PLAIN_SYNTAXES and file.dataset.BitsAllocated == 16 and header.frames == 1
+        return header._replace(pixel_offset=file.pixels.offset if is_plain else None)
     return header
 
 

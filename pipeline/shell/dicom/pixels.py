@@ -1,7 +1,9 @@
 """Stored pixel values of DICOM files, frame by frame: native ones as they lie, compressed ones by the decoder."""
 
+import struct
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO
 
@@ -12,7 +14,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from pipeline.shell.dicom.bounded_file import BoundedFile, Budget
 from pipeline.shell.dicom.decoder_process import decode_codestream
-from pipeline.shell.dicom.file import NATIVE_SYNTAXES, UNDEFINED_LENGTH, parse_dicom, quiet
+from pipeline.shell.dicom.file import NATIVE_SYNTAXES, PIXEL_DATA, PIXEL_VRS, UNDEFINED_LENGTH, parse_dicom, quiet
 from pipeline.shell.dicom.headers import MAX_PIXELS
 
 PIXEL_TAGS = tuple(
@@ -34,6 +36,8 @@ PIXEL_TAGS = tuple(
 
 MAX_CODESTREAM_BYTES = 1 << 26
 """No frame is larger when compressed: it would hold four times as much as MAX_PIXELS take uncompressed."""
+
+PIXEL_DATA_TAG = struct.pack("<HH", *PIXEL_DATA)
 
 MAX_FRAGMENTS = 200_000
 
@@ -155,6 +159,33 @@ class PixelFile:
         if not codestream:
             raise EOFError(f"the pixel data ends before frame {number}")
         return codestream
+
+
+def stored_at(data: bytes, offset: int, rows: int, columns: int, signed: bool) -> np.ndarray | None:
+    """Return the stored values (rows, columns), int16 or uint16, of a file whose header was read before.
+
+    They are a view of the file's bytes from `offset` on (see Header.pixel_offset). None where the file does not say any
+    more what it said then: rows, columns, 16 bits allocated, the sign, and that its pixel data begin there and are long
+    enough. Then it is to be read from its beginning. Source: DICOM PS3.5 7.1.2, 7.1.3 and 8.1.1.
+    """
+    is_explicit = data[offset - 12 : offset - 8] == PIXEL_DATA_TAG and data[offset - 8 : offset - 6] in PIXEL_VRS
+    is_implicit = data[offset - 8 : offset - 4] == PIXEL_DATA_TAG
+    length = int.from_bytes(data[offset - 4 : offset], "little")
+    fits = 2 * rows * columns <= min(length, len(data) - offset) and length != UNDEFINED_LENGTH
+    if not fits or not (is_explicit or is_implicit):
+        return None
+    if any(data.find(element, 0, offset) < 0 for element in _format_elements(rows, columns, signed, is_explicit)):
+        return None
+    stored = np.frombuffer(data, "<i2" if signed else "<u2", rows * columns, offset).reshape(rows, columns)
+    return stored.astype(np.int16 if signed else np.uint16, copy=False)
+
+
+@lru_cache(maxsize=64)
+def _format_elements(rows: int, columns: int, signed: bool, is_explicit: bool) -> tuple[bytes, ...]:
+    """Return Rows, Columns, BitsAllocated and PixelRepresentation as they stand in a file of 16 bits a pixel."""
+    head = struct.pack("<2sH", b"US", 2) if is_explicit else struct.pack("<L", 2)
+    values = {0x0010: rows, 0x0011: columns, 0x0100: 16, 0x0103: int(signed)}
+    return tuple(struct.pack("<HH4sH", 0x0028, element, head, value) for element, value in values.items())
 
 
 def decode_pixels(data: bytes, frame: int = 1) -> np.ndarray:
