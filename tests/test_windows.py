@@ -143,8 +143,9 @@ def all_sums(width: int, low: int) -> np.ndarray:
 
 def general(monkeypatch, hu: np.ndarray, asked, size: int) -> np.ndarray:
     """The image as the kernel for all sizes makes it."""
+    scales = windows._scales
     with monkeypatch.context() as patched:
-        patched.setattr(windows, "_has_whole_edges", lambda _: False)
+        patched.setattr(windows, "_scales", lambda of: scales(of)._replace(whole_edges=None))
         return window_image(hu, asked, size)
 
 

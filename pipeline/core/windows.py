@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -31,25 +32,38 @@ def window_image(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: i
         raise ValueError(f"a slice is rows x columns, got shape {hu.shape}")
     if size < 1 or any(width <= 0 for _, width in windows):
         raise ValueError(f"size {size} and the widths of windows {tuple(windows)} must be above 0")
-    lows = np.array([centre - width / 2 for centre, width in windows], dtype=np.float32)
-    gains = np.array([GREY_MAX / width for _, width in windows], dtype=np.float32)
     image = np.empty((size, size, len(windows)), dtype=np.uint8)
-    if hu.dtype == np.int16 and hu.shape == (2 * size, 2 * size) and all(map(_has_whole_edges, windows)):
-        highs = lows + np.array([width for _, width in windows], dtype=np.float32)
-        _window_and_halve(np.ascontiguousarray(hu), lows.astype(np.int16), highs.astype(np.int16), gains / 4, image)
-        return image
-    _window_and_resize(
-        np.ascontiguousarray(hu), lows, gains, *_taps(hu.shape[0], size), *_taps(hu.shape[1], size), image
-    )
+    scales = _scales(tuple(map(tuple, windows)))
+    hu = np.ascontiguousarray(hu)
+    if scales.whole_edges and hu.dtype == np.int16 and hu.shape == (2 * size, 2 * size):
+        _window_and_halve(hu, *scales.whole_edges, image)
+    else:
+        _window_and_resize(hu, scales.lows, scales.gains, *_taps(hu.shape[0], size), *_taps(hu.shape[1], size), image)
     return image
 
 
-def _has_whole_edges(window: tuple[float, float]) -> bool:
-    """Return whether `_window_and_halve` may be used for a window (centre, width): its edges are whole, and int16."""
-    centre, width = window
-    low = centre - width / 2
-    is_whole = float(low).is_integer() and float(width).is_integer()
-    return is_whole and width <= WIDEST_EXACT and INT16.min <= low and low + width <= INT16.max
+class _Scales(NamedTuple):
+    """What the kernels want to know of windows, an element each."""
+
+    lows: np.ndarray
+    """Lower edges, HU, float32."""
+    gains: np.ndarray
+    """Grey levels a HU, float32."""
+    whole_edges: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    """Lower and upper edges, HU, int16, and grey levels a HU of the sum of four; None where they are not whole, do not
+    fit, or lie farther apart than WIDEST_EXACT."""
+
+
+@lru_cache(maxsize=16)
+def _scales(windows: tuple[tuple[float, float], ...]) -> _Scales:
+    centres, widths = np.array(windows, dtype=np.float64).reshape(len(windows), 2).T
+    lows, highs = centres - widths / 2, centres + widths / 2
+    gains = (GREY_MAX / widths).astype(np.float32)
+    is_whole = (lows == np.floor(lows)) & (highs == np.floor(highs)) & (widths <= WIDEST_EXACT)
+    whole_edges = None
+    if (is_whole & (lows >= INT16.min) & (highs <= INT16.max)).all():
+        whole_edges = lows.astype(np.int16), highs.astype(np.int16), gains / 4
+    return _Scales(lows.astype(np.float32), gains, whole_edges)
 
 
 @lru_cache(maxsize=64)
@@ -93,6 +107,7 @@ def _window_and_halve(hu, lows, highs, gains, image):
     # WIDEST_EXACT it is more than what float32 rounds away.
     columns, size, channels = hu.shape[1], image.shape[1], image.shape[2]
     pair = np.empty(columns, np.int16)
+    pairs = pair.view(np.uint32)  # what makes one pixel: two sums of two, which are never negative
     grey = np.empty((channels, size), np.uint8)
     for y in range(size):
         upper, lower = hu[2 * y], hu[2 * y + 1]
@@ -104,7 +119,8 @@ def _window_and_halve(hu, lows, highs, gains, image):
                 pair[x] = min(max(upper[x], low), high) + min(max(lower[x], low), high) - both
             line = grey[channel]
             for x in range(size):
-                line[x] = np.uint8(np.int32(np.float32(pair[2 * x] + pair[2 * x + 1]) * gain + up))
+                four = np.int32((pairs[x] & np.uint32(0xFFFF)) + (pairs[x] >> np.uint32(16)))
+                line[x] = np.uint8(np.int32(np.float32(four) * gain + up))
         # Three stores one behind the other become one shuffle of the lines.
         if channels == 3:
             for x in range(size):

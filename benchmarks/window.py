@@ -1,0 +1,269 @@
+"""One slice from DICOM to PNG, and many on all cores, beside the straightforward way: `python -m benchmarks.window`.
+
+The slices are the phantom's, 512 x 512, written as RSNA's common files are. Three minutes, 2 GB of disk on two cores.
+"""
+
+import logging
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, count, cycle, islice
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydicom.uid import ExplicitVRLittleEndian
+
+from benchmarks.baselines import straightforward_png, straightforward_window
+from benchmarks.comparison import Comparison, Target, alternating
+from benchmarks.parts import run_part
+from pipeline.config import BASE, View
+from pipeline.core.hounsfield import is_wrapped, to_hu
+from pipeline.core.phantom.plan import MIN_SCANS
+from pipeline.core.windows import window_image
+from pipeline.index import to_frame
+from pipeline.phantom import write_data_set
+from pipeline.shell.dicom.headers import Header, read_headers
+from pipeline.shell.dicom.pixels import decode_pixels
+from pipeline.shell.parallel import parallel_map
+from pipeline.shell.png import decode_png, write_png
+from pipeline.window import Made, Source, SourceFile, make_images
+
+log = logging.getLogger(__name__)
+
+PART = "window"
+VIEW: View = BASE.view
+SIDE_PX = 512
+SEED = 0
+
+SLICES = 64
+"""Different slices, each of which a call passes once."""
+ROUNDS = 15
+
+FILES_A_CORE = 1600
+"""Of the rows on all cores: enough that what starting and ending costs is lost in them."""
+SCAN_SLICES = 32
+"""Images in a folder, as of a scan."""
+SCALING_ROUNDS = 3
+
+MOST_DIFFERENT = 1e-3
+"""Share of values that may lie one grey level apart: ties, which float64 does not always keep."""
+
+BUSY_SLICES = 50_000
+"""Calls of a pure function by which the cores themselves are measured: a second or two."""
+
+ARITHMETIC_NOTE = "float64, three clipped windows, cv2.resize linear, rounded at the end; 512 x 512 HU to 256 x 256 x 3"
+PNG_NOTE = "pydicom.dcmread and pixel_array, the arithmetic of the row above, cv2.imwrite with defaults"
+FLOOR_NOTE = "read the bytes, encode the finished image and write it, by the same functions; nothing else"
+
+
+def rows() -> list[Comparison]:
+    """Return the rows of one core and those of all cores; raises ValueError where results differ that must not."""
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        log.info("drawing slices")
+        headers = make_slices(folder / "raw")
+        log.info("one core")
+        one = [*_arithmetic(headers), *_dicom_to_png(folder, headers)]
+        log.info("all cores")
+        return [*one, *_scaling(folder, headers)]
+
+
+def make_slices(raw: Path) -> dict[Path, Header]:
+    """Write a phantom data set; return files of it as RSNA's common ones, and their headers.
+
+    512 x 512, explicit little endian, and not of those whose values wrapped round, which the baseline cannot read.
+    """
+    write_data_set(raw, MIN_SCANS, SEED, cores())
+    read = ((path, read_headers(path)[0]) for path in sorted(raw.glob("stage_2_*/*.dcm")))
+    return dict(islice(((path, header) for path, header in read if _is_common(header)), SLICES))
+
+
+def _is_common(header: Header) -> bool:
+    is_plain = header.reason == "" and header.transfer_syntax == ExplicitVRLittleEndian
+    is_square = (header.rows, header.columns) == (SIDE_PX, SIDE_PX)
+    return is_plain and is_square and not is_wrapped(header.bits, header.signed, header.intercept)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _arithmetic(headers: dict[Path, Header]) -> list[Comparison]:
+    slices = [
+        to_hu(decode_pixels(path.read_bytes()), header.slope, header.intercept, header.bits, header.signed)
+        for path, header in headers.items()
+    ]
+    ours, baseline = (
+        partial(_each, partial(window, windows=VIEW.windows, size=VIEW.size), slices)
+        for window in (window_image, straightforward_window)
+    )
+    check_images(ours(), baseline())
+    return [_per_slice("window arithmetic, one core", ours, baseline, Target("times", 20), ARITHMETIC_NOTE)]
+
+
+def _dicom_to_png(folder: Path, headers: dict[Path, Header]) -> list[Comparison]:
+    numbers = count()
+
+    def targets() -> list[str]:
+        """Return the files of another pass: each image is new, as in a stage's first run."""
+        target = folder / f"pass {next(numbers)}"
+        target.mkdir()
+        return [f"{target}/{path.stem}.png" for path in headers]
+
+    def ours() -> list[str]:
+        images = targets()
+        for file in sources(headers, images):
+            made = make_images(file, VIEW, force=True)
+            if made[0].reason:
+                raise ValueError(f"{file.path}: {made[0].detail}")
+        return images
+
+    def baseline() -> list[str]:
+        images = targets()
+        for path, image in zip(headers, images, strict=True):
+            straightforward_png(str(path), image, VIEW.windows, VIEW.size)
+        return images
+
+    found, expected = ([decode_png(Path(image).read_bytes()) for image in way()] for way in (ours, baseline))
+    check_images(found, expected)
+
+    def floor() -> None:
+        for path, target, image in zip(headers, targets(), found, strict=True):
+            path.read_bytes()
+            write_png(target, image)
+
+    name = "DICOM to PNG"
+    return [
+        _per_slice(f"{name}, one core", ours, baseline, Target("times", 4), PNG_NOTE),
+        _per_slice(f"{name} beside reading, encoding and writing alone", ours, floor, Target("share", 1.5), FLOOR_NOTE),
+    ]
+
+
+def _each(function: Callable[[np.ndarray], np.ndarray], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [function(array) for array in arrays]
+
+
+def _per_slice(
+    name: str, ours: Callable[[], object], baseline: Callable[[], object], target: Target, note: str
+) -> Comparison:
+    """Return the row of two ways to pass all slices once."""
+    seconds = alternating(ours, baseline, ROUNDS)
+    value, compared = (1e3 * each / SLICES for each in seconds)
+    return Comparison(name, "ms a slice", value, target, compared, note)
+
+
+def check_images(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+    """Check that images agree but for a few values that lie one grey level apart; raises ValueError."""
+    apart = np.abs(np.stack(found).astype(np.int16) - np.stack(expected))
+    if apart.max() > 1 or (apart > 0).mean() >= MOST_DIFFERENT:
+        raise ValueError(
+            f"images differ by up to {apart.max()} grey levels, in {(apart > 0).mean():.2%} of all values; "
+            f"expected 1, in less than {MOST_DIFFERENT:.2%}"
+        )
+
+
+def sources(headers: dict[Path, Header], images: Sequence[str]) -> list[SourceFile]:
+    """Return what `make_images` is to make of files."""
+    return [
+        SourceFile(
+            str(path),
+            header.bytes,
+            [
+                Source(
+                    header.frame,
+                    header.rows,
+                    header.columns,
+                    header.bits,
+                    header.signed,
+                    header.slope,
+                    header.intercept,
+                    None,
+                    image,
+                    pixel_offset=header.pixel_offset,
+                )
+            ],
+        )
+        for (path, header), image in zip(headers.items(), images, strict=True)
+    ]
+
+
+def _scaling(folder: Path, headers: dict[Path, Header]) -> list[Comparison]:
+    """Return the rows of the stages' own loops in one process and in as many as there are cores."""
+    files = _linked(folder / "links", headers, FILES_A_CORE * cores())
+    note = f"one process; {machine_note()}"
+    numbers = count()
+
+    def index(n_jobs: int) -> list[list[Header]]:
+        return list(parallel_map(read_headers, [str(path) for path in files], n_jobs, "headers"))
+
+    def window(n_jobs: int) -> list[Made]:
+        target = folder / f"many {next(numbers)}"
+        images = [f"{target}/{i // SCAN_SLICES}/{path.stem}.png" for i, path in enumerate(files)]
+        make = partial(make_images, view=VIEW, force=True)
+        return list(chain.from_iterable(parallel_map(make, sources(files, images), n_jobs, "files")))
+
+    found = []
+    for name, stage, same in (
+        ("index", index, lambda one, all_: to_frame(one).equals(to_frame(all_))),
+        ("window", window, list.__eq__),
+    ):
+        if not same(stage(1), stage(cores())):
+            raise ValueError(f"{name}: {cores()} processes do not give what one gives")
+        seconds = alternating(partial(stage, cores()), partial(stage, 1), SCALING_ROUNDS)
+        value, compared = (len(files) / each for each in seconds)
+        target = Target("times", 0.9 * cores())
+        found.append(Comparison(f"{name}, all cores", "slices/s", value, target, compared, note))
+    return found
+
+
+def _linked(folder: Path, headers: dict[Path, Header], files: int) -> dict[Path, Header]:
+    """Return so many files, each a name of its own for one of these."""
+    folder.mkdir()
+    linked = {}
+    for number, (path, header) in enumerate(islice(cycle(headers.items()), files)):
+        name = folder / f"{number:06d}.dcm"
+        os.link(path, name)
+        linked[name] = header
+    return linked
+
+
+def machine_note() -> str:
+    """Say how much the cores together do of what one does alone, by a pure function in plain processes."""
+    together = cores() * busy_seconds(1) / busy_seconds(cores())
+    return f"plain processes that compute and nothing else do {together:.2f} times as much on {cores()} cores as on one"
+
+
+def busy_seconds(processes: int) -> float:
+    """Return the seconds that each of so many processes needs for the same pure computation, all at once: the mean."""
+    context = multiprocessing.get_context("spawn")
+    start, seconds = context.Barrier(processes), context.SimpleQueue()
+    started = [context.Process(target=_be_busy, args=(start, seconds)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    found = [seconds.get() for _ in started]
+    for process in started:
+        process.join()
+    return sum(found) / processes
+
+
+def _be_busy(start: Barrier, seconds: SimpleQueue) -> None:
+    """Wait until all processes are there, compute, and say how long it took."""
+    hu = np.random.default_rng(SEED).integers(-160, 240, (SIDE_PX, SIDE_PX)).astype(np.int16)
+    window_image(hu, VIEW.windows, VIEW.size)
+    start.wait()
+    began = time.perf_counter()
+    for _ in range(BUSY_SLICES):
+        window_image(hu, VIEW.windows, VIEW.size)
+    seconds.put(time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    run_part(PART, rows, __doc__.splitlines()[0])
