@@ -242,6 +242,7 @@ def test_a_part_that_fails_is_named_and_the_others_run(monkeypatch, capsys, capl
 
     monkeypatch.setattr(benchmarks_main.subprocess, "run", run)
     monkeypatch.setattr(benchmarks_main.render, "main", lambda: ran.append("render"))
+    monkeypatch.setattr(benchmarks_main, "machine_facts", lambda: {"machine": "this"})
     monkeypatch.setattr(benchmarks_main, "read_json", lambda _path: MACHINE)
     monkeypatch.setattr(sys, "argv", ["benchmarks", "reduce", "full_size"])
     assert benchmarks_main.main() == 1
