@@ -1,4 +1,4 @@
-"""The straightforward ways that stages are compared with, written from their description alone."""
+"""The straightforward ways that stages are compared with, each written from its description and nothing cleverer."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pydicom
+import torch
+from torch import Tensor
+
+from pipeline.nets.scan_bilstm import ScanBiLSTM
 
 
 def straightforward_window(hu: np.ndarray, windows: Sequence[tuple[float, float]], size: int) -> np.ndarray:
@@ -31,3 +35,12 @@ def straightforward_png(dicom: str, png: str, windows: Sequence[tuple[float, flo
     image = straightforward_window(hu, windows, size)
     if not cv2.imwrite(png, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
         raise OSError(f"{Path(png).name}: cv2 could not write it")
+
+
+def straightforward_scan_logits(network: ScanBiLSTM, features: Tensor, probabilities: Tensor) -> Tensor:
+    """Return logits (slices, 6) of one scan: torch's own LSTM on features (slices, features), then the head."""
+    states, _ = network.lstm(features[None])
+    states = states[0]
+    if network.probabilities:
+        states = torch.cat([states, probabilities], dim=1)
+    return network.head(states)

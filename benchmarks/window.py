@@ -4,15 +4,11 @@ The slices are the phantom's, 512 x 512, written as RSNA's common files are. Thr
 """
 
 import logging
-import multiprocessing
 import os
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain, count, cycle, islice
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import cv2
@@ -21,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.baselines import straightforward_png, straightforward_window
 from benchmarks.comparison import Comparison, Target, alternating
+from benchmarks.cores import cores, machine_note
 from benchmarks.parts import run_part
 from pipeline.config import BASE, View
 from pipeline.core.hounsfield import is_wrapped, to_hu
@@ -36,7 +33,6 @@ from pipeline.window import Made, Source, SourceFile, make_images
 
 log = logging.getLogger(__name__)
 
-PART = "window"
 VIEW: View = BASE.view
 SIDE_PX = 512
 SEED = 0
@@ -53,9 +49,6 @@ SCALING_ROUNDS = 3
 
 MOST_DIFFERENT = 1e-3
 """Share of values that may lie one grey level apart: ties, which float64 does not always keep."""
-
-BUSY_SLICES = 50_000
-"""Calls of a pure function by which the cores themselves are measured: a second or two."""
 
 ARITHMETIC_NOTE = "float64, three clipped windows, cv2.resize linear, rounded at the end; 512 x 512 HU to 256 x 256 x 3"
 PNG_NOTE = "pydicom.dcmread and pixel_array, the arithmetic of the row above, cv2.imwrite with defaults"
@@ -89,11 +82,6 @@ def _is_common(header: Header) -> bool:
     is_plain = header.reason == "" and header.transfer_syntax == ExplicitVRLittleEndian
     is_square = (header.rows, header.columns) == (SIDE_PX, SIDE_PX)
     return is_plain and is_square and not is_wrapped(header.bits, header.signed, header.intercept)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _arithmetic(headers: dict[Path, Header]) -> list[Comparison]:
@@ -235,35 +223,5 @@ def _linked(folder: Path, headers: dict[Path, Header], files: int) -> dict[Path,
     return linked
 
 
-def machine_note() -> str:
-    """Say how much the cores together do of what one does alone, by a pure function in plain processes."""
-    together = cores() * busy_seconds(1) / busy_seconds(cores())
-    return f"plain processes that compute and nothing else do {together:.2f} times as much on {cores()} cores as on one"
-
-
-def busy_seconds(processes: int) -> float:
-    """Return the seconds that each of so many processes needs for the same pure computation, all at once: the mean."""
-    context = multiprocessing.get_context("spawn")
-    start, seconds = context.Barrier(processes), context.SimpleQueue()
-    started = [context.Process(target=_be_busy, args=(start, seconds)) for _ in range(processes)]
-    for process in started:
-        process.start()
-    found = [seconds.get() for _ in started]
-    for process in started:
-        process.join()
-    return sum(found) / processes
-
-
-def _be_busy(start: Barrier, seconds: SimpleQueue) -> None:
-    """Wait until all processes are there, compute, and say how long it took."""
-    hu = np.random.default_rng(SEED).integers(-160, 240, (SIDE_PX, SIDE_PX)).astype(np.int16)
-    window_image(hu, VIEW.windows, VIEW.size)
-    start.wait()
-    began = time.perf_counter()
-    for _ in range(BUSY_SLICES):
-        window_image(hu, VIEW.windows, VIEW.size)
-    seconds.put(time.perf_counter() - began)
-
-
 if __name__ == "__main__":
-    run_part(PART, rows, __doc__.splitlines()[0])
+    run_part("window", rows, __doc__.splitlines()[0])

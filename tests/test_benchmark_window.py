@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import window
+from benchmarks import cores, window
 from benchmarks.baselines import straightforward_png, straightforward_window
 from benchmarks.comparison import Target
-from benchmarks.parts import PARTS
 from pipeline.core.windows import window_image
 from pipeline.shell.dicom.headers import read_headers
 from tests.dicom_files import slice_bytes
@@ -75,15 +74,11 @@ def test_rows_of_small_slices(headers, monkeypatch):
     assert all(row.note for row in rows)
 
 
-def test_it_is_a_part():
-    assert window.PART in PARTS
-
-
 def test_cores_are_measured_by_plain_processes(monkeypatch):
-    monkeypatch.setattr(window, "cores", lambda: 2)
-    monkeypatch.setattr(window, "busy_seconds", {1: 1.0, 2: 1.25}.get)
-    assert window.machine_note().endswith("do 1.60 times as much on 2 cores as on one")
+    monkeypatch.setattr(cores, "cores", lambda: 2)
+    monkeypatch.setattr(cores, "busy_seconds", {1: 1.0, 2: 1.25}.get)
+    assert cores.machine_note().endswith("do 1.60 times as much on 2 cores as on one")
 
 
 def test_a_busy_process_says_how_long_it_took():
-    assert 0 < window.busy_seconds(1) < 60
+    assert 0 < cores.busy_seconds(1) < 60
