@@ -1,6 +1,6 @@
 """Running trained networks: embeddings and probabilities of slices, probabilities of scans."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,15 @@ def embed_slices(network: "SliceClassifier", loader: DataLoader) -> Iterator[tup
     One batch is under way while the one before it is handed out: a GPU does not wait for whoever writes them down.
     """
     where = device()
-    network = inference_network(network, where)
+    yield from embed_batches(inference_network(network, where), loader, where)
+
+
+def embed_batches(
+    network: "SliceClassifier", batches: Iterable[tuple[Tensor, Tensor]], where: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield what `embed_slices` does of batches of (images, labels), by a network that `inference_network` made."""
     underway = None
-    for images, _labels in loader:
+    for images, _labels in batches:
         started = _start(network, images.to(where, non_blocking=True))
         if underway is not None:
             yield _finish(*underway)
