@@ -1,9 +1,9 @@
-"""The straightforward ways that the pipeline's stages are measured against."""
+"""The straightforward ways that stages are compared with, each written from its description and nothing cleverer."""
 
 import zlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import albumentations as A
 import cv2
 import numpy as np
 import torch
@@ -12,18 +12,23 @@ from torch.utils.data import DataLoader, Dataset
 
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
-from pipeline.nets.slice_classifier import SliceClassifier
+from pipeline.nets.scan_bilstm import ScanBiLSTM
+
+if TYPE_CHECKING:  # they take seconds and memory, which not every part has to spare
+    from albumentations import Compose
+
+    from pipeline.nets.slice_classifier import SliceClassifier
 
 
-class PlainImages(Dataset):
-    """A PNG decoded by cv2, augmented and made a tensor of its own, each when it is asked for by (epoch, index)."""
+class StraightforwardImages(Dataset):
+    """PNGs decoded by cv2, augmented and made a tensor one by one, when they are asked for by (epoch, index)."""
 
     def __init__(
         self,
         paths: Sequence[str],
         slice_ids: Sequence[str],
         labels: np.ndarray,
-        augment: A.Compose,
+        augment: "Compose",
         seed: tuple[int, ...],
     ) -> None:
         self.paths, self.slice_ids, self.labels, self.augment, self.seed = paths, slice_ids, labels, augment, seed
@@ -39,13 +44,21 @@ class PlainImages(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(self.labels[index])
 
 
-def plain_loader(images: PlainImages, batch: int) -> DataLoader:
+def straightforward_loader(images: StraightforwardImages, batch: int) -> DataLoader:
     """Return a loader that does all in the process that trains, in the order of the pipeline's."""
     return DataLoader(images, batch_size=batch, sampler=EpochSampler(len(images), images.seed), drop_last=True)
 
 
-def plain_forward(network: SliceClassifier, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return embeddings (slices, width) and logits (slices, 6), channels outermost all the way."""
+def straightforward_slice_logits(network: "SliceClassifier", images: Tensor) -> Tensor:
+    """Return logits (slices, 6) of uint8 images (slices, channels, y, x), channels outermost all the way."""
     normalised = (images.contiguous().float() - network.mean) / network.std
-    embeddings = network.encoder(normalised)
-    return embeddings, network.head(embeddings)
+    return network.head(network.encoder(normalised))
+
+
+def straightforward_scan_logits(network: ScanBiLSTM, features: Tensor, probabilities: Tensor) -> Tensor:
+    """Return logits (slices, 6) of one scan: torch's own LSTM on features (slices, features), then the head."""
+    states, _ = network.lstm(features[None])
+    states = states[0]
+    if network.probabilities:
+        states = torch.cat([states, probabilities], dim=1)
+    return network.head(states)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.baselines import PlainImages, plain_loader
+from benchmarks.baselines import StraightforwardImages, straightforward_loader
 from benchmarks.comparison import NO_GPU, Comparison, Target, alternating
 from benchmarks.parts import THREADS, run_part
 from benchmarks.phantom_pngs import write_pngs
@@ -60,9 +60,9 @@ def loaders(paths: list[str], settings: Settings, workers: int) -> tuple[DataLoa
     slice_ids = [f"{Path(path).stem}-{number}" for number, path in enumerate(paths)]
     labels = (np.random.default_rng(0).random((len(paths), len(LABELS))) < 0.3).astype(np.float32)
     ours = SliceImages(paths, slice_ids, labels, augmentation(settings.train), SEED)
-    plain = PlainImages(paths, slice_ids, labels, augmentation(settings.train), SEED)
+    plain = StraightforwardImages(paths, slice_ids, labels, augmentation(settings.train), SEED)
     batch = settings.train.batch
-    return slice_loader(ours, batch, workers, shuffle=True), plain_loader(plain, batch)
+    return slice_loader(ours, batch, workers, shuffle=True), straightforward_loader(plain, batch)
 
 
 def loader_row(paths: list[str], settings: Settings, workers: int, rounds: int) -> Comparison:

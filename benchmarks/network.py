@@ -14,7 +14,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.baselines import plain_forward
+from benchmarks.baselines import straightforward_slice_logits
 from benchmarks.comparison import NO_GPU, Comparison, Target, alternating, median_seconds
 from benchmarks.parts import THREADS, run_part
 from benchmarks.phantom_pngs import phantom_images, write_pngs
@@ -78,7 +78,9 @@ def cpu_embed_row(
 
     def plain() -> np.ndarray:
         with torch.inference_mode():
-            return np.concatenate([probabilities_of(plain_forward(network, image[None])[1]) for image in images])
+            return np.concatenate(
+                [probabilities_of(straightforward_slice_logits(network, image[None])) for image in images]
+            )
 
     check_probabilities(ours(), plain(), CPU_TOLERANCE)
     seconds, plain_seconds = alternating(ours, plain, rounds)
@@ -192,7 +194,7 @@ def tried_row(name: str, rate: Callable[[], float]) -> Comparison:
 def plain_probabilities(network: SliceClassifier, images: Tensor) -> np.ndarray:
     """Return probabilities (slices, 6) in 32 bits."""
     with torch.inference_mode(), plain_convolutions():
-        return probabilities_of(plain_forward(network, images)[1])
+        return probabilities_of(straightforward_slice_logits(network, images))
 
 
 def probabilities_of(logits: Tensor) -> np.ndarray:

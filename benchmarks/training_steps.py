@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import plain_forward
+from benchmarks.baselines import straightforward_slice_logits
 from pipeline.config import Train
 from pipeline.learn.modules import SliceModule
 from pipeline.nets.slice_classifier import SliceClassifier
@@ -66,7 +66,7 @@ class PlainSteps(TrainingSteps):
 
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         with plain_convolutions():
-            loss = self.module.loss(plain_forward(self.network, images)[1], labels)
+            loss = self.module.loss(straightforward_slice_logits(self.network, images), labels)
             self.optimizer.zero_grad()
             loss.backward()
         self.optimizer.step()
