@@ -130,7 +130,7 @@ def staged_scan(recipe: str) -> tuple[System, pd.DataFrame]:
         job = run_stage(stage, recipe)
     paths, settings = job.paths, job.run.settings
     images = as_batch(phantom_images(settings.view, SETTLING_IMAGES))
-    classifier = settled_classifier(settings, images, device()).cpu()
+    classifier = settled_classifier(settings, images, device(), spread=1.0).cpu()
     save_network(_made(paths.cnn(FOLD)), classifier)
     for stage in ("embed", "reduce"):
         run_stage(stage, recipe)

@@ -55,7 +55,7 @@ class TrainingSteps:
         return loss
 
 
-class PlainSteps(TrainingSteps):
+class StraightforwardSteps(TrainingSteps):
     """The same steps in 32 bits, without TF32, channels outermost, Adam as torch gives it."""
 
     def __init__(self, network: SliceClassifier, train: Train, device: torch.device) -> None:

@@ -13,7 +13,13 @@ import torch
 from pipeline.config import Train, recipe, variant
 from pipeline.core.metrics import weighted_log_loss
 from pipeline.learn.devices import choose_gpu, precision
-from pipeline.learn.inference import CPU_CHUNK_PIXELS, embed_slices, predict_scans, run_slices
+from pipeline.learn.inference import (
+    CPU_CHUNK_PIXELS,
+    embed_slices,
+    inference_network,
+    predict_scans,
+    run_slices,
+)
 from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.scan_data import Scans, scan_loader
@@ -315,6 +321,14 @@ def test_slices_embed_the_same_whatever_goes_through_the_network_together(png_pa
     embeddings, probabilities = (np.concatenate(parts) for parts in zip(*embed_slices(network, loader), strict=True))
     np.testing.assert_allclose(embeddings, plain_embeddings.numpy(), rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(probabilities, plain_logits.double().sigmoid().numpy(), atol=1e-5)
+
+
+def test_only_for_a_gpu_are_normalisations_folded():
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    assert inference_network(network, torch.device("cpu")) is network
+    away = inference_network(network, torch.device("meta"))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in away.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
 
 
 def test_an_image_larger_than_a_chunk_goes_through_alone():
