@@ -7,9 +7,10 @@ import torch
 
 from benchmarks import network_on_device
 from benchmarks.comparison import Target
-from benchmarks.loader import fed_share
+from benchmarks.loader import fed_share, loaders
+from benchmarks.phantom_pngs import phantom_images, write_pngs
 from benchmarks.training_steps import TrainingSteps
-from benchmarks.untrained import settled_classifier
+from benchmarks.untrained import as_batch, settled_classifier
 from pipeline.config import recipe, variant
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.modules import SliceModule
@@ -80,17 +81,14 @@ def test_on_a_gpu_the_optimiser_is_the_fused_one_and_steps_as_the_plain_one_does
     torch.testing.assert_close(network.weight, plain.weight, rtol=0, atol=1e-5)
 
 
-def test_the_benchmark_of_networks_runs_on_a_gpu(images, tmp_path):
-    batch = torch.from_numpy(np.stack([cv2.imread(path) for path in images])).permute(0, 3, 1, 2)
-    cuda = torch.device("cuda")
-    training = network_on_device.training_rows(
-        SETTINGS, batch, cuda, 2, 1, ("x", Target("times", 1), Target("least", 1))
-    )
-    network = settled_classifier(SETTINGS, batch, cuda, 0.25)
-    rows = [*training, network_on_device.embed_row("x", network, SETTINGS, images, cuda, 2, 1, Target("least", 1))]
-    rows.append(network_on_device.stage_row(SETTINGS, images, tmp_path, 2, (1, 16)))
+def test_the_benchmark_of_networks_runs_on_a_gpu(tmp_path):
+    cuda, any_rate = torch.device("cuda"), Target("least", 1)
+    batch = as_batch(phantom_images(SETTINGS.view, 32))
+    paths = write_pngs(tmp_path, SETTINGS.view, 32)
+    rows = network_on_device.training_rows(SETTINGS, batch, cuda, 2, 1, ("x", Target("times", 1), any_rate))
+    network = settled_classifier(SETTINGS, batch, cuda, 0.1)
+    rows.append(network_on_device.embed_row("x", network, SETTINGS, paths, cuda, 2, 1, any_rate))
+    rows.append(network_on_device.stage_row(SETTINGS, paths, tmp_path / "runs", 2, (1, 16)))
     assert all(row.value > 0 for row in rows)
     steps = TrainingSteps(build_slice_classifier(SETTINGS, pretrained=False), SETTINGS.train, cuda)
-    labels = np.zeros((32, 6), dtype=np.float32)
-    loader = slice_loader(SliceImages(images, images, labels, augmentation(SETTINGS.train), (0, 0)), 8, 2, shuffle=True)
-    assert fed_share(steps, loader, rounds=1) > 0
+    assert fed_share(steps, loaders(paths, SETTINGS, 2)[0], rounds=1) > 0
