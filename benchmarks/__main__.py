@@ -2,12 +2,14 @@
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 
 from benchmarks import render
 from benchmarks.parts import FULL_SIZE, PARTS, SLOW_PARTS, print_rows
 from benchmarks.results import FOLDER, machine_facts, rows_of
+from pipeline.__main__ import SPIN_COUNT
 from pipeline.shell.provenance import read_json
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no part {', '.join(unknown)}; parts are {', '.join(known)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    os.environ.setdefault(*SPIN_COUNT)  # as the pipeline's own processes have it
     failed = []
     for part in arguments.parts or (SLOW_PARTS if arguments.slow else QUICK):
         log.info("%s", part)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 HEAD = ("stage", "unit", "straightforward", "here", "ratio", "to reach", "reached")
 NOT_MEASURED = "not measured"
 NO_GPU = "no GPU on this machine"
+"""The note of a row that needs one."""
 RATE = "/s"
 """How the units end of which more is better."""
 
@@ -96,3 +97,8 @@ def alternating(ours: Callable[[], object], baseline: Callable[[], object], roun
             if turn:
                 kept.append(time.perf_counter() - began)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def median_seconds(call: Callable[[], object], rounds: int) -> float:
+    """Return the median seconds of a call, after one that does not count."""
+    return alternating(call, lambda: None, rounds)[0]

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """Threads a process, as in the pipeline's default."""
 
-PARTS = ("window", "reduce", "sequence")
+PARTS = ("window", "loader", "network", "reduce", "sequence", "scan", "start")
 """Tables of stages beside the straightforward way, in README's order; a part is the module of its name."""
 
 SLOW_PARTS: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import zlib
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,17 @@ import torch
 from pipeline.config import Train, recipe, variant
 from pipeline.core.metrics import weighted_log_loss
 from pipeline.learn.devices import choose_gpu, precision
-from pipeline.learn.inference import embed_slices, predict_scans
+from pipeline.learn.inference import (
+    CPU_CHUNK_PIXELS,
+    embed_slices,
+    inference_network,
+    predict_scans,
+    run_slices,
+)
 from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.scan_data import Scans, scan_loader
+from pipeline.learn.seeds import seed_of
 from pipeline.learn.slice_data import SliceImages, augmentation, read_png, slice_loader
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_slice_classifier
@@ -134,6 +142,26 @@ def test_augmentations_that_can_be_checked_by_eye(train, moves, png_paths):
     np.testing.assert_array_equal(augmented.numpy().transpose(1, 2, 0), moves(image))
 
 
+def test_order_and_seeds_are_those_of_runs_before():
+    assert seed_of(0, 1, 2, 5) == 1501125226
+    sampler = EpochSampler(10, (0, 1))
+    sampler.set_epoch(3)
+    assert [index for _, index in sampler] == [8, 3, 2, 7, 0, 4, 1, 6, 9, 5]
+
+
+def test_a_batch_holds_what_decoding_and_augmenting_one_slice_after_the_other_gives(png_paths, labels):
+    images, augment = images_of(png_paths, labels, augmentation(STRONG), seed=(3, 1)), augmentation(STRONG)
+    keys = [(2, 7), (2, 0), (4, 7)]
+    batch, batch_labels = images.__getitems__(keys)
+    assert batch.shape == (3, 3, 32, 32)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(batch_labels.numpy(), labels[[7, 0, 7]])
+    for image, (epoch, index) in zip(batch, keys, strict=True):
+        augment.set_random_seed(seed_of(3, 1, epoch, zlib.crc32(f"{index:02}".encode())))
+        expected = augment(image=cv2.imread(png_paths[index])[:, :, ::-1])["image"]
+        np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), expected)
+
+
 def test_images_travel_as_bytes_and_outside_training_as_they_are(png_paths, labels):
     loader = slice_loader(images_of(png_paths, labels), batch=8, workers=0, shuffle=False)
     batches = list(loader)
@@ -227,9 +255,11 @@ def test_folds_take_turns_with_the_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     for fold in range(5):
         choose_gpu(fold)
     assert chosen == [0, 1, 0, 1, 0]
+    assert torch.backends.cudnn.benchmark
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     choose_gpu(1)
     assert len(chosen) == 5
@@ -265,3 +295,64 @@ def test_scans_are_predicted_in_the_order_of_their_slices():
     for start, stop in itertools.pairwise(bounds):
         part = Scans(features[start:stop], chances[start:stop], np.zeros((12, 6)), np.array([0, stop - start]))
         np.testing.assert_allclose(predict_scans(network, scan_loader(part, 1, None)), together[start:stop], atol=1e-6)
+
+
+def test_slices_embed_the_same_whatever_goes_through_the_network_together(png_paths, monkeypatch):
+    torch.manual_seed(0)
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    with torch.no_grad():  # statistics that are not those of a new network, and far from them
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.uniform_(-0.3, 0.3)
+                module.running_var.uniform_(0.5, 2)
+    images, _ = images_of(png_paths).__getitems__([(0, index) for index in range(21)])
+    with torch.inference_mode():
+        plain_embeddings, plain_logits = network.eval()(images)
+    for chunk in (1, 4, 100):
+        monkeypatch.setattr("pipeline.learn.inference.CPU_CHUNK_PIXELS", chunk * 32 * 32 + 5)
+        counts = []
+        hook = network.register_forward_pre_hook(lambda _module, given, seen=counts: seen.append(len(given[0])))
+        embeddings, logits = run_slices(network, images)
+        hook.remove()
+        assert counts == [min(chunk, 21 - start) for start in range(0, 21, chunk)]
+        torch.testing.assert_close(embeddings, plain_embeddings, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits, plain_logits, rtol=1e-4, atol=1e-5)
+    loader = slice_loader(images_of(png_paths), 8, 0, shuffle=False)
+    embeddings, probabilities = (np.concatenate(parts) for parts in zip(*embed_slices(network, loader), strict=True))
+    np.testing.assert_allclose(embeddings, plain_embeddings.numpy(), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(probabilities, plain_logits.double().sigmoid().numpy(), atol=1e-5)
+
+
+def test_only_for_a_gpu_are_normalisations_folded():
+    network = build_slice_classifier(SETTINGS, pretrained=False)
+    assert inference_network(network, torch.device("cpu")) is network
+    away = inference_network(network, torch.device("meta"))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in away.modules())
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_an_image_larger_than_a_chunk_goes_through_alone():
+    seen = []
+
+    def network(images):
+        seen.append(len(images))
+        return images.float().mean((2, 3)), images.float().mean((2, 3))
+
+    side = int(CPU_CHUNK_PIXELS**0.5) + 1
+    run_slices(network, torch.zeros((3, 3, side, side), dtype=torch.uint8))
+    assert seen == [1, 1, 1]
+
+
+def test_the_fused_optimiser_steps_as_the_plain_one_does():
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 50)) for _ in range(2)]
+    optimizers = [torch.optim.Adam([w], lr=1e-3, fused=fused) for w, fused in zip(weights, (True, None), strict=True)]
+    for step in range(20):
+        for parameter, optimizer in zip(weights, optimizers, strict=True):
+            parameter.grad = torch.sin(torch.arange(50.0) + step)
+            optimizer.step()
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-6)
+
+
+def test_on_a_cpu_the_optimiser_is_not_the_fused_one():
+    module = SliceModule(torch.nn.Linear(1, 1), [1e-4], [1.0] * 6, (0,))
+    assert not module.configure_optimizers()["optimizer"].param_groups[0]["fused"]

@@ -63,19 +63,20 @@ class LabelModule(pl.LightningModule):
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         """Keep logits and labels for the end of the epoch: the score is a mean over slices, not over batches."""
         logits, labels = self.logits_and_labels(batch)
-        self._validation.append((logits.float().cpu(), labels.cpu()))
+        self._validation.append((logits.float(), labels))  # on their device: to fetch them would be to wait for it
 
     def on_validation_epoch_end(self) -> None:
         """Log the weighted log loss of the validation fold, by the function that scores submissions."""
-        logits, labels = (torch.cat(parts) for parts in zip(*self._validation, strict=True))
+        logits, labels = (torch.cat(parts).cpu() for parts in zip(*self._validation, strict=True))
         self._validation.clear()
         score = weighted_log_loss(labels.double().numpy(), logits.double().sigmoid().numpy())
         self.log(VALIDATION_SCORE, score, prog_bar=True)
 
     def configure_optimizers(self) -> dict:
         """Return Adam with the settings' learning rate of each epoch; the last one holds for the epochs beyond."""
-        rates = self.learning_rates
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=rates[0])
+        rates, weights = self.learning_rates, list(self.network.parameters())
+        # On a CPU the fused one rounds otherwise, and trainings of before would not come out the same.
+        optimizer = torch.optim.Adam(weights, lr=rates[0], fused=weights[0].is_cuda or None)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda epoch: rates[min(epoch, len(rates) - 1)] / rates[0]
         )

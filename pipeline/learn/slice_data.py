@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.config import Train
 from pipeline.learn.sampler import EpochSampler
@@ -57,7 +57,7 @@ class SliceImages(Dataset):
     ) -> None:
         self.paths = list(paths)
         self.slice_ids = list(slice_ids)
-        self.labels = labels
+        self.labels = np.zeros((len(self.paths), 0), dtype=np.float32) if labels is None else labels
         self.augment = augment
         self.seed = seed
 
@@ -65,13 +65,32 @@ class SliceImages(Dataset):
         return len(self.paths)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key
-        image = read_png(Path(self.paths[index]))  # (y, x, channels)
-        if self.augment is not None:
-            self.augment.set_random_seed(seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode())))
-            image = self.augment(image=image)["image"]
-        labels = torch.zeros(0) if self.labels is None else torch.from_numpy(self.labels[index])
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), labels
+        images, labels = self.__getitems__([key])
+        return images[0], labels[0]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """Return images (slices, channels, y, x) and labels (slices, 6): one array a batch, nothing left to collate.
+
+        Channels lie innermost in memory, as in a PNG and as the network wants them. A worker writes into the memory
+        that it shares with the process that trains, so that sending a batch copies nothing.
+        """
+        first = self._image(*keys[0])
+        batch = torch.empty((len(keys), *first.shape), dtype=torch.uint8)  # (slices, y, x, channels)
+        if get_worker_info() is not None:
+            batch.share_memory_()
+        rows = batch.numpy()
+        rows[0] = first
+        for row, key in zip(rows[1:], keys[1:], strict=True):
+            row[:] = self._image(*key)
+        return batch.permute(0, 3, 1, 2), torch.from_numpy(self.labels[[index for _, index in keys]])
+
+    def _image(self, epoch: int, index: int) -> np.ndarray:
+        """Return the image (y, x, channels) of a slice as an epoch shows it."""
+        image = read_png(Path(self.paths[index]))
+        if self.augment is None:
+            return image
+        self.augment.set_random_seed(seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode())))
+        return self.augment(image=image)["image"]
 
 
 def read_png(path: Path) -> np.ndarray:
@@ -94,9 +113,11 @@ def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -
         batch_size=batch,
         sampler=EpochSampler(len(images), images.seed if shuffle else None),
         num_workers=workers,
+        collate_fn=_as_it_is,
         drop_last=shuffle and len(images) > batch,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=False,
+        # They keep no state, and starting sixteen of them at each epoch would let a GPU wait.
+        persistent_workers=workers > 0,
         worker_init_fn=_one_thread,
     )
 
@@ -104,6 +125,10 @@ def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -
 def loader_workers(n_jobs: int) -> int:
     """Return how many processes feed the network: all on a GPU; on a CPU one, which the network itself outpaces."""
     return n_jobs if torch.cuda.is_available() else 1
+
+
+def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch
 
 
 def _one_thread(_worker: int) -> None:

@@ -20,6 +20,9 @@ from pipeline.learn.modules import VALIDATION_SCORE, LabelModule
 from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.provenance import read_json, write_json
 
+LOG_STEPS = 10
+"""Steps between two entries in the logs, and two drawings of the progress bar: both wait for the device."""
+
 log = logging.getLogger(__name__)
 
 
@@ -68,12 +71,12 @@ def fit(
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
             ),
-            *([TQDMProgressBar()] if sys.stderr.isatty() else []),
+            *([TQDMProgressBar(refresh_rate=LOG_STEPS)] if sys.stderr.isatty() else []),
         ],
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_STEPS,
     )
     if checkpoint is not None:
         # Lightning tells the sampler of the epoch only after the loader's processes have begun to follow it.
