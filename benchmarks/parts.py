@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """Threads a process, as in the pipeline's default."""
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("memory",)
 """Tables of stages beside the straightforward way, in README's order; a part is the module of its name."""
 
 FULL_SIZE = "full_size"
