@@ -18,6 +18,7 @@ from pipeline.plan import Job, record_of, stage_settings
 from pipeline.schema import REJECTED, SLICES
 from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.parallel import parallel_map
+from pipeline.shell.progress import tracked
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import holds, write_table
 
@@ -159,8 +160,7 @@ def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:
     columns = {"position": np.empty(len(usable), np.int32), "scan_id": np.empty(len(usable), dtype=object)}
     columns |= {name: np.empty(len(usable)) for name in ("z_mm", "spacing_mm", "tilt_deg")}
     bounds = np.append(first, len(usable))
-    for name, start, end in zip(series, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        rows = slice(start, end)
+    for name, rows in tracked(list(zip(series, map(slice, bounds[:-1], bounds[1:]), strict=True)), "series"):
         order = order_stacks(slice_ids[rows], places[rows], normals[rows], signatures[rows].tolist())
         names = np.array(_scan_names(name, int(order.run.max()) + 1, taken), dtype=object)
         columns["scan_id"][rows] = names[order.run]

@@ -28,6 +28,7 @@ from pipeline.shell.dicom.file import BROKEN_DICOM, one_line
 from pipeline.shell.dicom.pixels import PixelFile
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import write_png
+from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import fill_stream, read_batches, row_count, to_arrow, to_frame, write_table
 
@@ -119,7 +120,7 @@ def main(job: Job) -> None:
     provenance = Provenance("window", settings, [paths.slices], job.threads)
     slices, left_out = row_count(paths.slices), row_count(require(paths.rejected, "index"))
 
-    leftovers = sum(map(remove_leftovers, _scan_folders(paths.png)))
+    leftovers = sum(map(remove_leftovers, tracked(_scan_folders(paths.png), "folders")))
     # Compiled once here; the processes then find the code in numba's cache.
     window_image(np.zeros((1, 1), dtype=np.int16), view.windows, view.size)
     make = partial(make_images, view=view, force=job.force)
@@ -349,18 +350,22 @@ def _check_rejected(rejected: pd.DataFrame, files: int, all_rejected: int, max_r
         )
 
 
-def _scan_folders(png: Path) -> Iterator[Path]:
-    names = sorted(entry.name for entry in os.scandir(png) if entry.is_dir()) if png.is_dir() else []
-    return (png / name for name in names)
+def _scan_folders(png: Path) -> list[Path]:
+    return [Path(entry.path) for entry in os.scandir(png) if entry.is_dir()] if png.is_dir() else []
 
 
 def _remove_orphans(png: Path, images: Path) -> int:
     """Remove images that no row of IMAGES names, and folders left empty; return how many images."""
     removed, unnamed = 0, {folder.name for folder in _scan_folders(png)}
-    for scan, rows in _images_by_scan(images):
-        unnamed.discard(scan)
-        removed += _remove_others(png / scan, {path for path, *_ in rows})
-    return removed + sum(_remove_others(png / scan, set()) for scan in unnamed)
+    with progress(len(unnamed), "folders") as bar:
+        for scan, rows in _images_by_scan(images):
+            unnamed.discard(scan)
+            removed += _remove_others(png / scan, {path for path, *_ in rows})
+            bar.update()
+        for scan in unnamed:
+            removed += _remove_others(png / scan, set())
+            bar.update()
+    return removed
 
 
 def _remove_others(folder: Path, wanted: set[str]) -> int:
