@@ -85,7 +85,8 @@ def _reduced(reducer: Reducer, embeddings: Path) -> Iterator[pa.Table]:
 def _row_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as file, progress(file.metadata.num_rows, "slices") as bar:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=columns)
+            # One column is nearly all of it: threads would save no time, and each keeps memory of its own.
+            table = file.read_row_group(group, columns=columns, use_threads=False)
             yield table
             bar.update(table.num_rows)
 

@@ -289,17 +289,17 @@ def _made(
     batches: Iterable[Batch], make: Callable[[SourceFile], list[Made]], n_jobs: int, files: int
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield the slices of each batch and what became of each of them: rows of SLICES, and as many of Made."""
-    waiting: deque[Batch] = deque()
+    waiting: deque[tuple[pd.DataFrame, np.ndarray, int]] = deque()
 
     def files_of_batches() -> Iterator[SourceFile]:
         for batch in batches:
-            waiting.append(batch)
+            waiting.append((batch.slices, batch.rows, len(batch.files)))
             yield from batch.files
 
     made = parallel_map(make, files_of_batches(), n_jobs, "files", total=files)
     for first in made:
-        slices, of_batch, rows = waiting.popleft()
-        found = chain(first, *islice(made, len(of_batch) - 1))
+        slices, rows, count = waiting.popleft()
+        found = chain(first, *islice(made, count - 1))
         yield slices, pd.DataFrame(found, columns=Made._fields, index=rows).sort_index()
 
 

@@ -17,7 +17,10 @@ from pipeline.shell.atomic import atomic_path
 PROVENANCE_KEY = b"provenance"
 
 GROUP_ROWS = 8192
-"""Rows of a row group: what is held of a table that is read batch by batch."""
+"""Rows of a row group, where a table is written as a whole."""
+
+BATCH_ROWS = 2048
+"""Rows that are held of a table that is read batch by batch: few, as rows of Python objects are large."""
 
 
 def to_arrow(contract: Contract, frame: pd.DataFrame) -> pa.Table:
@@ -99,9 +102,9 @@ def _repeats(path: Path, key_column: str, hashes: np.ndarray) -> bool:
 
 
 def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """Yield a table of up to GROUP_ROWS rows after the other."""
+    """Yield a table of up to BATCH_ROWS rows after the other."""
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(GROUP_ROWS, columns=list(columns) if columns else None):
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns) if columns else None):
             yield pa.Table.from_batches([batch])
 
 
