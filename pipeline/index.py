@@ -175,8 +175,11 @@ def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:
 
 def _signatures(usable: pd.DataFrame) -> np.ndarray:
     """Return numbers (slices, fields) that are equal where the fields of SIGNATURE are."""
-    fields = usable[list(SIGNATURE)].round({"x": 1, "y": 1})
-    return np.stack([pd.factorize(fields[name], use_na_sentinel=False)[0] for name in SIGNATURE], axis=1)
+    signatures = np.empty((len(usable), len(SIGNATURE)), dtype=np.int32)
+    for k, name in enumerate(SIGNATURE):
+        values = usable[name].round(1) if name in ("x", "y") else usable[name]
+        signatures[:, k], _ = pd.factorize(values, use_na_sentinel=False)
+    return signatures
 
 
 def _scan_names(series_id: str, runs: int, taken: set[str]) -> list[str]:

@@ -49,7 +49,12 @@ def holds(path: Path, contract: Contract, frame: pd.DataFrame, provenance: Mappi
     of_file = read_provenance(path)
     if any(of_file.get(key) != provenance[key] for key in ("settings", "inputs")):
         return False
-    return pq.read_table(path).equals(to_arrow(contract, frame).cast(contract.schema()))
+    table, start = to_arrow(contract, frame).cast(contract.schema()), 0
+    for batch in read_batches(path):
+        if not table.slice(start, batch.num_rows).equals(batch):
+            return False
+        start += batch.num_rows
+    return start == table.num_rows
 
 
 def write_stream(
