@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 HEAD = ("stage", "unit", "straightforward", "here", "ratio", "to reach", "reached")
 NOT_MEASURED = "not measured"
+NO_GPU = "no GPU on this machine"
 RATE = "/s"
 """How the units end of which more is better."""
 

@@ -14,8 +14,11 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """Threads a process, as in the pipeline's default."""
 
-PARTS: tuple[str, ...] = ("memory",)
+PARTS = ("reduce", "sequence")
 """Tables of stages beside the straightforward way, in README's order; a part is the module of its name."""
+
+SLOW_PARTS: tuple[str, ...] = ("memory",)
+"""Further rows of the same table, which would not fit into twenty minutes with the others."""
 
 FULL_SIZE = "full_size"
 """The table of what RSNA's size costs, and its module."""
@@ -28,9 +31,15 @@ def run_part(table: str, rows: Callable[[], Sequence[Cost | Comparison]], descri
     write_and_print(table, rows())
 
 
+def print_rows(rows: Sequence[Cost | Comparison]) -> None:
+    """Print rows of one kind as a table."""
+    head = COST_HEAD if isinstance(rows[0], Cost) else HEAD
+    sys.stdout.write(text_table(list(head), [row.cells() for row in rows], left=1))
+    sys.stdout.flush()
+
+
 def write_and_print(table: str, rows: Sequence[Cost | Comparison]) -> None:
     """Write a part's rows into the machine's file, and print them."""
     path = write_results(FOLDER, table, rows, THREADS)
-    head = COST_HEAD if isinstance(rows[0], Cost) else HEAD
-    sys.stdout.write(text_table(list(head), [row.cells() for row in rows], left=1))
+    print_rows(rows)
     log.info("%s; `python -m benchmarks.render` writes it into README.md", path)

@@ -70,11 +70,18 @@ def gpu_name() -> str:
     return said.splitlines()[0].strip() if said.strip() else ""
 
 
-def write_results(folder: Path, table: str, rows: Sequence[Cost | Comparison], threads: int) -> Path:
-    """Write a table into this machine's file, in place of an earlier one of that name; return the file."""
+def machine_facts() -> dict[str, Any]:
+    """Return what a file says of the machine that this runs on."""
     cpu, cores, gpu = cpu_model(), len(os.sched_getaffinity(0)), gpu_name()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    path = folder / f"{machine_name(cpu, cores, gpu)}.json"
+    name = machine_name(cpu, cores, gpu)
+    return {"machine": name, "cpu": cpu, "cores": cores, "memory_gb": round(memory / 1024**3), "gpu": gpu}
+
+
+def write_results(folder: Path, table: str, rows: Sequence[Cost | Comparison], threads: int) -> Path:
+    """Write a table into this machine's file, in place of an earlier one of that name; return the file."""
+    facts = machine_facts()
+    path = folder / f"{facts['machine']}.json"
     tables = read_json(path)["tables"] if path.exists() else {}
     tables[table] = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -83,7 +90,6 @@ def write_results(folder: Path, table: str, rows: Sequence[Cost | Comparison], t
         "versions": versions(),
         "rows": [{"kind": type(row).__name__, **_plain(dataclasses.asdict(row))} for row in rows],
     }
-    facts = {"machine": path.stem, "cpu": cpu, "cores": cores, "memory_gb": round(memory / 1024**3), "gpu": gpu}
     write_json(path, {**facts, "tables": dict(sorted(tables.items()))})
     return path
 

@@ -1,6 +1,8 @@
 """Measuring, keeping and rendering, and the full-size benchmark on a small data set."""
 
+import importlib
 import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import __main__ as benchmarks_main
 from benchmarks import full_size, header_rows, memory
 from benchmarks.comparison import Comparison, Target, alternating
 from benchmarks.full_size_data import RSNA_TEST, RSNA_TRAIN, make_slices, scaled
 from benchmarks.measure import measure
+from benchmarks.parts import PARTS, SLOW_PARTS
 from benchmarks.render import README, rendered
 from benchmarks.results import Cost, cpu_model, machine_name, markdown, read_results, rows_of, write_results
 from pipeline.shell.provenance import read_json
@@ -271,3 +275,31 @@ def test_readme_has_the_markers_and_a_row_of_each_stage():
     between = text.partition("<!-- full_size:begin -->\n")[2].partition("<!-- full_size:end -->")[0]
     for name in ("read_labels (label CSV)", "split", "score --fold 0", "score", "submit", "leaderboard"):
         assert f"\n| {name} | " in between
+
+
+def test_a_part_that_fails_is_named_and_the_others_run(monkeypatch, capsys, caplog):
+    ran = []
+
+    def run(command, check):
+        ran.append(command[-1])
+        return subprocess.CompletedProcess(command, 1 if command[-1] == "benchmarks.reduce" else 0)
+
+    monkeypatch.setattr(benchmarks_main.subprocess, "run", run)
+    monkeypatch.setattr(benchmarks_main.render, "main", lambda: ran.append("render"))
+    monkeypatch.setattr(benchmarks_main, "machine_facts", lambda: {"machine": "this"})
+    monkeypatch.setattr(benchmarks_main, "read_json", lambda _path: MACHINE)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "reduce", "full_size"])
+    assert benchmarks_main.main() == 1
+    assert ran == ["benchmarks.reduce", "benchmarks.full_size", "render"]
+    assert "failed: reduce; their rows are of an earlier run, or missing" in caplog.text
+    assert "split" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "redcue"])
+    with pytest.raises(SystemExit, match="2"):
+        benchmarks_main.main()
+    assert "no part redcue; parts are " in capsys.readouterr().err
+
+
+def test_every_part_is_a_module_that_measures_rows():
+    for part in (*PARTS, *SLOW_PARTS):
+        assert callable(importlib.import_module(f"benchmarks.{part}").rows), part

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from pipeline.config import LABELS, UserError, last_stage, recipe, recipe_names, variant, variant_names
 from pipeline.nets.build import build_sequence, build_slice_classifier, parameter_count
-from pipeline.nets.scan_bilstm import ScanBiLSTM
+from pipeline.nets.scan_bilstm import SIDE_BY_SIDE, ScanBiLSTM
 from pipeline.nets.weights import load_encoder
 
 
@@ -102,7 +102,8 @@ def test_images_are_normalised_per_channel_where_the_network_runs():
 def test_many_scans_at_once_give_what_one_at_a_time_gives(layers, probabilities):
     torch.manual_seed(1)
     network = ScanBiLSTM(11, 9, layers, 0.3, probabilities).eval()
-    lengths = (1, 40, 7, 40, 23)
+    lengths = (1, 40, 7, 40, 23, *range(60, 20, -2))  # more than run side by side
+    assert len(lengths) > SIDE_BY_SIDE
     features = [torch.randn(length, 11) for length in lengths]
     chances = [torch.rand(length, 6) for length in lengths]
     with torch.inference_mode():
@@ -116,15 +117,27 @@ def test_many_scans_at_once_give_what_one_at_a_time_gives(layers, probabilities)
 def test_the_way_of_the_cpu_and_of_the_gpu_give_the_same_states_and_gradients(training):
     torch.manual_seed(6)
     network = ScanBiLSTM(11, 9, 3, 0.0, False).train(training)
-    features = [torch.randn(length, 11) for length in (13, 1, 29)]
+    features = [torch.randn(length, 11) for length in (13, 1, 29, *range(2 * SIDE_BY_SIDE, 0, -1))]
     found = []
-    for way in (network._padded, network._packed):
+    for way in (network._padded, network._packed, network._grouped):
         network.zero_grad()
         states = way(features)
-        (states * torch.linspace(-1, 1, states.numel()).view_as(states)).sum().backward()
+        (states * torch.linspace(-1, 1, states.numel()).view_as(states)).mean().backward()
         found.append([states.detach(), *(weights.grad.clone() for weights in network.lstm.parameters())])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    for padded, packed, grouped in zip(*found, strict=True):
+        torch.testing.assert_close(padded, packed, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(padded, grouped, rtol=1e-5, atol=1e-5)
+
+
+def test_a_few_scans_run_as_one_group_with_the_same_numbers():
+    torch.manual_seed(8)
+    network = ScanBiLSTM(4, 5, 2, 0.5, False)
+    features = [torch.randn(length, 4) for length in range(1, SIDE_BY_SIDE + 1)]
+    found = []
+    for way in (network._padded, network._grouped):
+        torch.manual_seed(9)
+        found.append(way(features))
+    assert torch.equal(*found)
 
 
 def test_dropout_falls_between_layers_and_in_training_alone():

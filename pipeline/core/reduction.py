@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg.blas import dsyrk
 
 from pipeline.config import UserError
 
@@ -11,7 +12,8 @@ from pipeline.config import UserError
 class Moments:
     """Count, mean and scatter of vectors that are seen batch by batch; memory does not grow with their number.
 
-    Sums are taken about the first batch's mean: features that lie far from zero lose no digits.
+    Sums are taken about the first batch's mean: features that lie far from zero lose no digits. The scatter is
+    symmetric: only its lower triangle is summed, in half the time.
     """
 
     count: int = 0
@@ -23,15 +25,15 @@ class Moments:
         """Take in vectors (rows, features)."""
         if len(vectors) == 0:
             return
-        vectors = vectors.astype(np.float64)
+        shifted = vectors.astype(np.float64)
         if self.shift is None:
-            self.shift = vectors.mean(axis=0)
-            self.total = np.zeros(vectors.shape[1])
-            self.squares = np.zeros((vectors.shape[1], vectors.shape[1]))
-        shifted = vectors - self.shift
-        self.count += len(vectors)
+            self.shift = shifted.mean(axis=0)
+            self.total = np.zeros(shifted.shape[1])
+            self.squares = np.zeros((shifted.shape[1], shifted.shape[1]), order="F")
+        shifted -= self.shift
+        self.count += len(shifted)
         self.total += shifted.sum(axis=0)
-        self.squares += shifted.T @ shifted
+        self.squares = dsyrk(1.0, shifted.T, beta=1.0, c=self.squares, overwrite_c=True, lower=True)
 
     def mean(self) -> np.ndarray:
         """Return the mean (features,); raises ValueError before the first vector."""
@@ -43,7 +45,8 @@ class Moments:
         """Return the sample covariance (features, features); raises ValueError with fewer than two vectors."""
         if self.count < 2:
             raise ValueError(f"covariance of {self.count} vectors")
-        return (self.squares - np.outer(self.total, self.total) / self.count) / (self.count - 1)
+        scatter = self.squares + np.tril(self.squares, -1).T
+        return (scatter - np.outer(self.total, self.total) / self.count) / (self.count - 1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Reducer:
         """Return reduced vectors (rows, width) float32 of embeddings (rows, features) and probabilities (rows, 6)."""
         if self.method == "predictions_only":
             return probabilities.astype(np.float32)
-        vectors = vectors.astype(np.float32)
+        # By way of float64: numpy has no quick way from half precision to float32, and the values are the same.
+        vectors = vectors.astype(np.float64).astype(np.float32)
         if self.components is not None and self.mean is not None:
             return (vectors - self.mean.astype(np.float32)) @ self.components.T.astype(np.float32)
         return vectors if self.indices is None else vectors[:, self.indices]

@@ -9,6 +9,9 @@ from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence, pad_sequence
 
 from pipeline.config import LABELS
 
+SIDE_BY_SIDE = 16
+"""Scans that a CPU works on at a time: enough to be fast, and few enough to be of about one length."""
+
 
 class ScanBiLSTM(nn.Module):
     """LSTM layers in both directions, outputs concatenated, optionally joined by the CNN's probabilities, linear head.
@@ -36,7 +39,7 @@ class ScanBiLSTM(nn.Module):
 
         `features` holds one tensor (slices, features) a scan, `probabilities` one (slices, 6) a scan.
         """
-        states = self._packed(features) if features[0].is_cuda else self._padded(features)
+        states = self._packed(features) if features[0].is_cuda else self._grouped(features)
         if self.probabilities:
             states = torch.cat([states, torch.cat(list(probabilities))], dim=1)
         return self.head(states)
@@ -46,6 +49,19 @@ class ScanBiLSTM(nn.Module):
         packed, _ = self.lstm(pack_sequence(list(features), enforce_sorted=False))
         padded, lengths = pad_packed_sequence(packed, batch_first=True)  # (scans, longest, 2 * hidden)
         return torch.cat([scan[:length] for scan, length in zip(padded, lengths.tolist(), strict=True)])
+
+    def _grouped(self, features: Sequence[Tensor]) -> Tensor:
+        """Return the same states, scans of about one length side by side: of all at once a third would be padding."""
+        if len(features) <= SIDE_BY_SIDE:
+            return self._padded(features)
+        by_length = sorted(range(len(features)), key=lambda scan: len(features[scan]))
+        states: list[Tensor] = [features[0]] * len(features)
+        for start in range(0, len(features), SIDE_BY_SIDE):
+            scans = by_length[start : start + SIDE_BY_SIDE]
+            own = self._padded([features[scan] for scan in scans])
+            for scan, part in zip(scans, own.split([len(features[scan]) for scan in scans]), strict=True):
+                states[scan] = part
+        return torch.cat(states)
 
     def _padded(self, features: Sequence[Tensor]) -> Tensor:
         """Return the same states by one call a layer and direction: oneDNN is fast at these, and not at packed ones.
