@@ -17,7 +17,7 @@ THREADS = 2
 PARTS = ("window", "loader", "network", "reduce", "sequence", "scan", "start")
 """Tables of stages beside the straightforward way, in README's order; a part is the module of its name."""
 
-SLOW_PARTS: tuple[str, ...] = ()
+SLOW_PARTS: tuple[str, ...] = ("memory",)
 """Further rows of the same table, which would not fit into twenty minutes with the others."""
 
 FULL_SIZE = "full_size"

@@ -15,6 +15,7 @@ from pipeline.core.predictions import look_up, out_of_fold_rows
 from pipeline.core.rows import label_matrix
 from pipeline.core.text_table import limits, number, text_table
 from pipeline.plan import Job, Paths, require
+from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table
 
@@ -55,7 +56,7 @@ def out_of_fold_losses(
     losses: dict[str, np.ndarray] = {}
     order = np.array([], dtype=object)
     scans = 0
-    for variant, own in paths.items():
+    for variant, own in tracked(paths.items(), "runs"):
         predictions = {fold: read_table(require(own.predictions(fold), "ablation")) for fold in folds}
         rows = out_of_fold_rows(predictions)
         if not losses:
@@ -76,7 +77,10 @@ def compare(
     names = list(losses)
     pairs = [(k, names.index("")) for k, name in enumerate(names) if name]
     columns = np.stack(list(losses.values()), axis=1)
-    own, paired = intervals(patients, columns, pairs, settings.resamples, settings.level, settings.seed)
+    with progress(settings.resamples, "resamples") as bar:
+        own, paired = intervals(
+            patients, columns, pairs, settings.resamples, settings.level, settings.seed, advance=bar.update
+        )
     return dict(zip(names, own, strict=True)), {names[k]: d for (k, _), d in zip(pairs, paired, strict=True)}
 
 

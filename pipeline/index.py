@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from pipeline.config import LABELS, UserError
-from pipeline.core.acquisitions import order_series
+from pipeline.core.acquisitions import order_stacks
 from pipeline.core.geometry import common_normal, slice_normals
 from pipeline.datasets import reader
 from pipeline.datasets.listing import Listing
@@ -17,25 +18,26 @@ from pipeline.plan import Job, record_of, stage_settings
 from pipeline.schema import REJECTED, SLICES
 from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.parallel import parallel_map
+from pipeline.shell.progress import tracked
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import holds, write_table
 
 log = logging.getLogger(__name__)
 
-FRAME_ROWS = 50_000
+FRAME_ROWS = 8192
 """Headers gathered as Python objects before they become columns: bounds the memory of a million headers."""
 
 SIGNATURE = ("rows", "columns", "row_mm", "column_mm", "thickness_mm", "bits", "signed", "slope", "intercept", "x", "y")
 """What one acquisition's slices share; x and y are the first pixel's place, rounded to 0.1 mm."""
 
+AXES = tuple(f"o{k}" for k in range(6))
+"""Columns of ImageOrientationPatient."""
+
 SHOWN = 5
 
 
 def main(job: Job) -> None:
-    """Read all headers, join the labels, order each scan; write REJECTED, SLICES, and the record last.
-
-    Tables that already say the same are left as they are: what was made of them stays fresh.
-    """
+    """Read all headers, join the labels, order each scan; write REJECTED, SLICES, and the record last."""
     paths = job.paths
     listing = reader(paths.reader)(paths.raw)
     settings = stage_settings(paths, "index", job.folds, job.phantom)
@@ -43,6 +45,16 @@ def main(job: Job) -> None:
     provenance = Provenance("index", settings, inputs, job.threads)
 
     headers = parallel_map(read_headers, listing.files["path"].unique().tolist(), job.n_jobs, "headers")
+    write_index(job, listing, headers, provenance)
+
+
+def write_index(job: Job, listing: Listing, headers: Iterable[list[Header]], provenance: Provenance) -> None:
+    """Write REJECTED, SLICES and the record of a listing and its files' headers, in the listing's order.
+
+    Tables that already say the same are left as they are: what was made of them stays fresh. Raises UserError where
+    too much is rejected.
+    """
+    paths = job.paths
     slices, rejected = index_slices(listing, to_frame(headers))
     counts = summary(slices, rejected)
     check_rejected(rejected, len(slices) + len(rejected), job.max_rejected)
@@ -86,17 +98,18 @@ def _frame(batch: list[Header], numbers: list[int]) -> pd.DataFrame:
     frame = frame.astype({"padding_low": "Int32", "padding_high": "Int32", "pixel_offset": "Int64"})
     frame["file"] = np.array(numbers, dtype=np.int64)
     places = np.array([h.position_mm + h.orientation for h in batch], dtype=np.float64).reshape(len(batch), 9)
-    return frame.join(pd.DataFrame(places, columns=["x", "y", "z", *(f"o{k}" for k in range(6))]))
+    return frame.join(pd.DataFrame(places, columns=["x", "y", "z", *AXES]))
 
 
 def index_slices(listing: Listing, headers: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return SLICES and REJECTED of a listing and its files' headers, in the listing's order."""
     found, unusable = join_headers(listing.files, headers)
     is_usable = found["reason"] == ""
-    usable = found[is_usable].sort_values(["series_id", "slice_id"], ignore_index=True)
-    slices = _order_scans(usable)
     unusable = pd.concat([found[~is_usable], unusable], ignore_index=True)
+    usable = found[is_usable].sort_values(["series_id", "slice_id"], ignore_index=True)
+    del found, headers  # of a million slices, each is half a gigabyte
     unusable["z_mm"] = _z_of_rejected(unusable, usable)
+    slices = _order_scans(usable)
     unusable["scan_id"] = unusable["series_id"]
     rejected = pd.concat([unusable, listing.left_out], ignore_index=True).reindex(columns=REJECTED.schema().names)
     for column in ("scan_id", "patient_id"):
@@ -137,26 +150,36 @@ def join_headers(asked: pd.DataFrame, headers: pd.DataFrame) -> tuple[pd.DataFra
 
 def _order_scans(usable: pd.DataFrame) -> pd.DataFrame:
     """Return SLICES of usable files in order of series and slice id; rows in order of scan and position."""
-    slices = usable.copy()
     places = usable[["x", "y", "z"]].to_numpy()
-    orientation = usable[[f"o{k}" for k in range(6)]].to_numpy()
-    signature = usable[list(SIGNATURE)].round({"x": 1, "y": 1}).fillna({"thickness_mm": -1}).to_numpy().tolist()
+    orientation = usable[list(AXES)].to_numpy()
+    normals = slice_normals(orientation)
+    signatures = _signatures(usable)
+    slice_ids = usable["slice_id"].to_numpy(dtype=object)
     series, first = np.unique(usable["series_id"].to_numpy(dtype=object), return_index=True)
     taken = set(series)
-    ordered = []
-    scan_ids = np.empty(len(usable), dtype=object)
+    columns = {"position": np.empty(len(usable), np.int32), "scan_id": np.empty(len(usable), dtype=object)}
+    columns |= {name: np.empty(len(usable)) for name in ("z_mm", "spacing_mm", "tilt_deg")}
     bounds = np.append(first, len(usable))
-    for name, start, end in zip(series, bounds[:-1], bounds[1:], strict=True):
-        rows = slice(start, end)
-        order = order_series(usable["slice_id"].array[rows].tolist(), places[rows], orientation[rows], signature[rows])
-        ordered.append(order)
-        names = _scan_names(name, int(order.run.max()) + 1, taken)
-        scan_ids[rows] = [names[run] for run in order.run]
-    slices["scan_id"] = scan_ids
-    slices["orientation"] = list(orientation)
-    for column in ("position", "z_mm", "spacing_mm", "tilt_deg"):
-        slices[column] = np.concatenate([getattr(o, column) for o in ordered]) if ordered else []
-    return slices.sort_values(["scan_id", "position"], ignore_index=True)
+    for name, rows in tracked(list(zip(series, map(slice, bounds[:-1], bounds[1:]), strict=True)), "series"):
+        order = order_stacks(slice_ids[rows], places[rows], normals[rows], signatures[rows].tolist())
+        names = np.array(_scan_names(name, int(order.run.max()) + 1, taken), dtype=object)
+        columns["scan_id"][rows] = names[order.run]
+        for column in ("position", "z_mm", "spacing_mm", "tilt_deg"):
+            columns[column][rows] = getattr(order, column)
+    # As Arrow holds them: a Python object a row would take more memory than all other columns together.
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(orientation.reshape(-1)), len(AXES))
+    columns["orientation"] = pd.arrays.ArrowExtensionArray(vectors)
+    kept = [name for name in usable.columns if name in SLICES.schema().names]
+    return usable[kept].assign(**columns).sort_values(["scan_id", "position"], ignore_index=True)
+
+
+def _signatures(usable: pd.DataFrame) -> np.ndarray:
+    """Return numbers (slices, fields) that are equal where the fields of SIGNATURE are."""
+    signatures = np.empty((len(usable), len(SIGNATURE)), dtype=np.int32)
+    for k, name in enumerate(SIGNATURE):
+        values = usable[name].round(1) if name in ("x", "y") else usable[name]
+        signatures[:, k], _ = pd.factorize(values, use_na_sentinel=False)
+    return signatures
 
 
 def _scan_names(series_id: str, runs: int, taken: set[str]) -> list[str]:
@@ -175,13 +198,12 @@ def _z_of_rejected(unusable: pd.DataFrame, usable: pd.DataFrame) -> np.ndarray:
 
     The rejected slice is to be filled from its neighbours, so it must be measured along the same line as they are.
     """
-    axes = [f"o{k}" for k in range(6)]
     by_series = {
-        name: common_normal(slice_normals(group[axes].to_numpy()))
+        name: common_normal(slice_normals(group[list(AXES)].to_numpy()))
         for name, group in usable[usable["series_id"].isin(unusable["series_id"])].groupby("series_id")
     }
     z_mm = np.full(len(unusable), np.nan)
-    places, orientation = unusable[["x", "y", "z"]].to_numpy(), unusable[axes].to_numpy()
+    places, orientation = unusable[["x", "y", "z"]].to_numpy(), unusable[list(AXES)].to_numpy()
     for i, name in enumerate(unusable["series_id"]):
         if name in by_series:
             z_mm[i] = places[i] @ by_series[name]

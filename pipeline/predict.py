@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 UNWANTED = ("not in the sample submission", "repeated slice id")
 """Rejected test files that nobody asks a prediction for."""
 
+NO_ROWS = np.empty(0, dtype=np.intp)
+
 
 def main(job: Job) -> None:
     """Predict the fold's validation slices and all test slices; rejected test slices get what their neighbours have."""
@@ -90,19 +92,17 @@ def filled_rows(
     A slice whose scan and place are known takes what lies between its readable neighbours; the neighbours may belong
     to either acquisition of a series that held two (a UID may end in .2 by itself: the patient must be the same).
     """
-    filled = rejected.assign(split="test", **dict(zip(P_LABELS, prevalence.astype(np.float64), strict=True)))
-    filled["scan_id"] = filled["scan_id"].fillna("")
+    values = np.tile(prevalence.astype(np.float64), (len(rejected), 1))
+    is_filled = np.zeros(len(rejected), dtype=bool)
+    of_scan = test.groupby("scan_id").indices
     series = test["scan_id"].str.replace(r"\.[2-9]$", "", regex=True)
-    counts = {"neighbours": 0, "prevalence": 0}
-    for index, row in filled.iterrows():
-        same_series = (series == row["scan_id"]) & (test["patient_id"] == row["patient_id"])
-        neighbours = test[(test["scan_id"] == row["scan_id"]) | same_series].sort_values("z_mm")
-        if len(neighbours) == 0 or pd.isna(row["z_mm"]):
-            counts["prevalence"] += 1
-            continue
-        values = fill_from_neighbours(
-            neighbours["z_mm"].to_numpy(), neighbours[list(P_LABELS)].to_numpy(), np.array([row["z_mm"]])
-        )
-        filled.loc[index, list(P_LABELS)] = values[0]
-        counts["neighbours"] += 1
-    return filled, counts
+    of_series = test.groupby([series, "patient_id"]).indices
+    z_mm, probabilities = test["z_mm"].to_numpy(), test[list(P_LABELS)].to_numpy(dtype=np.float64)
+    scan_ids = rejected["scan_id"].fillna("")
+    for k, (scan, patient, place) in enumerate(zip(scan_ids, rejected["patient_id"], rejected["z_mm"], strict=True)):
+        neighbours = np.union1d(of_scan.get(scan, NO_ROWS), of_series.get((scan, patient), NO_ROWS))
+        if len(neighbours) and not pd.isna(place):
+            values[k] = fill_from_neighbours(z_mm[neighbours], probabilities[neighbours], np.array([place]))[0]
+            is_filled[k] = True
+    filled = rejected.assign(split="test", scan_id=scan_ids, **dict(zip(P_LABELS, values.T, strict=True)))
+    return filled, {"neighbours": int(is_filled.sum()), "prevalence": int((~is_filled).sum())}

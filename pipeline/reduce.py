@@ -15,6 +15,7 @@ from pipeline.core.rows import training_rows
 from pipeline.plan import Job, record_of, require
 from pipeline.schema import vectors
 from pipeline.shell.atomic import atomic_path
+from pipeline.shell.progress import progress
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, vector_array, vector_matrix, write_stream
 
@@ -82,9 +83,12 @@ def _reduced(reducer: Reducer, embeddings: Path) -> Iterator[pa.Table]:
 
 
 def _row_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path) as file, progress(file.metadata.num_rows, "slices") as bar:
         for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=columns)
+            # One column is nearly all of it: threads would save no time, and each keeps memory of its own.
+            table = file.read_row_group(group, columns=columns, use_threads=False)
+            yield table
+            bar.update(table.num_rows)
 
 
 def _save(path: Path, reducer: Reducer, fitted_on: int, embeddings_digest: str) -> None:

@@ -14,6 +14,7 @@ from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, p
 from pipeline.core.rows import label_matrix
 from pipeline.datasets.rsna import read_labels
 from pipeline.plan import Job, Paths, record_of, require
+from pipeline.shell.progress import progress
 from pipeline.shell.provenance import Provenance, read_json, score_digest, write_json
 from pipeline.shell.tables import read_provenance, read_table
 
@@ -91,7 +92,10 @@ def _write(
     """Compute all figures of one part and write its score file."""
     settings = job.run.settings
     pairs = [pair for pair in PAIRS if set(pair) <= set(rows.predictors)]
-    figures, paired = evaluate(truth, rows.predictors, pairs, patients, rows.scan_ids, settings.predict)
+    with progress(settings.predict.resamples, "resamples") as bar:
+        figures, paired = evaluate(
+            truth, rows.predictors, pairs, patients, rows.scan_ids, settings.predict, advance=bar.update
+        )
     identity = {"dataset": job.paths.dataset, "recipe": job.run.name}
     origin = {"settings_digest": settings_digest(settings), **_origin(job.paths, folds)}
     table = [

@@ -7,13 +7,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from pipeline.config import UserError
 from pipeline.plan import Job, Paths, file_digest, records, settings_files
 from pipeline.shell.parallel import parallel_map
+from pipeline.shell.progress import progress
 from pipeline.shell.provenance import read_json, score_digest
 from pipeline.shell.tables import read_table
 
@@ -43,11 +44,38 @@ def main(job: Job) -> None:
 
 def findings(job: Job) -> Iterator[str]:
     """Yield what is wrong with the run's files, one line each."""
-    paths, digest_of = job.paths, cache(file_digest)
+    paths = job.paths
     for path, contents in settings_files(paths, job.folds, job.phantom).values():
         if path.exists() and not _holds(path, contents):
             yield f"{path} was changed: it is not what its name says; remove it"
     known = {record: read_json(record) for record in records(paths, job.folds) if record.exists()}
+    scores = {path: read_json(path) for path in _score_files(paths, job.folds)}
+    made = {record: facts["inputs"] for record, facts in known.items()}
+    made |= {path: score["provenance"]["inputs"] for path, score in scores.items()}
+    files = {Path(name) for facts in known.values() for name in facts["outputs"]}
+    files |= {Path(name) for inputs in made.values() for name in inputs}
+    with progress(sum(path.stat().st_size for path in files if path.exists()), "B", scaled=True) as bar:
+
+        @cache
+        def digest_of(path: Path) -> str:
+            bar.update(path.stat().st_size)
+            return file_digest(path)
+
+        yield from _digest_findings(known, scores, made, digest_of)
+    if paths.images.exists() and paths.slices.exists():
+        yield from image_findings(read_table(paths.images), read_table(paths.slices, ["slice_id", "path"]), job.n_jobs)
+
+
+def _digest_findings(
+    known: Mapping[Path, Mapping[str, Any]],
+    scores: Mapping[Path, Mapping[str, Any]],
+    made: Mapping[Path, Mapping[str, str]],
+    digest_of: Callable[[Path], str],
+) -> Iterator[str]:
+    """Yield what is another file than a record or a score file says.
+
+    known, scores: what these files hold; made: what each of them was made of, digests by name.
+    """
     changed: set[str] = set()
     for record, facts in known.items():
         for output, recorded in facts["outputs"].items():
@@ -56,17 +84,12 @@ def findings(job: Job) -> Iterator[str]:
             elif digest_of(Path(output)) != recorded:
                 changed.add(output)
                 yield f"{output} was changed: it is not what {facts['stage']} left at {facts['finished']}"
-    scores = {path: read_json(path) for path in _score_files(paths, job.folds)}
     for path, score in scores.items():
         if score.get("digest") != score_digest(score):
             changed.add(str(path))
             yield f"{path} was changed: its figures are not what score wrote"
-    made = {record: facts["inputs"] for record, facts in known.items()}
-    made |= {path: score["provenance"]["inputs"] for path, score in scores.items()}
     for made_file, inputs in made.items():
         yield from _input_findings(made_file, inputs, changed, digest_of)
-    if paths.images.exists() and paths.slices.exists():
-        yield from image_findings(read_table(paths.images), read_table(paths.slices, ["slice_id", "path"]), job.n_jobs)
 
 
 def _holds(path: Path, contents: Mapping) -> bool:

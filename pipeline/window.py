@@ -2,35 +2,58 @@
 
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
-from itertools import chain
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from isal import isal_zlib
 
 from pipeline.config import UserError, View
 from pipeline.core.hounsfield import to_hu
+from pipeline.core.rows import whole_scans
 from pipeline.core.windows import window_image
-from pipeline.plan import Job, record_of, require, stage_settings
+from pipeline.plan import Job, Paths, record_of, require, stage_settings
 from pipeline.schema import IMAGES, REJECTED
-from pipeline.shell.atomic import remove_leftovers
+from pipeline.shell.atomic import remove_leftovers, temporary_path
 from pipeline.shell.dicom.bounded_file import open_regular
 from pipeline.shell.dicom.file import BROKEN_DICOM, one_line
 from pipeline.shell.dicom.pixels import PixelFile, stored_at
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import write_png
+from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import Provenance
-from pipeline.shell.tables import read_table, write_table
+from pipeline.shell.tables import fill_stream, read_batches, row_count, to_arrow, to_frame, write_table
 
 log = logging.getLogger(__name__)
 
 SLICE_COLUMNS = ("frame", "rows", "columns", "bits", "signed", "slope", "intercept")
+COLUMNS = (
+    *(
+        "slice_id",
+        "scan_id",
+        "patient_id",
+        "z_mm",
+        "split",
+        "path",
+        "bytes",
+        "padding_low",
+        "padding_high",
+        "pixel_offset",
+    ),
+    *SLICE_COLUMNS,
+)
+"""What is read of SLICES."""
+
+NOTHING_REJECTED = pd.DataFrame(columns=REJECTED.schema().names)
+
 PNG_CHANNELS = (1, 3)
 SHOWN = 5
 
@@ -78,10 +101,28 @@ class Made(NamedTuple):
     detail: str = ""
 
 
+class Batch(NamedTuple):
+    """Slices of whole scans, rows of SLICES, and their files."""
+
+    slices: pd.DataFrame
+    files: list[SourceFile]
+    rows: np.ndarray
+    """The row of each slice of the files, one file after the other."""
+
+
+@dataclass
+class Outcome:
+    """What became of all slices, beside the rows of IMAGES."""
+
+    new: int = 0
+    rejected: list[pd.DataFrame] = field(default_factory=list)
+
+
 def main(job: Job) -> None:
     """Write one PNG a slice, keeping those that are done; then what could not be decoded, the record, and IMAGES last.
 
-    Slices that no image can be made of are rejected, and REJECTED's rows of this stage stand beside the images.
+    Slices that no image can be made of are rejected, and REJECTED's rows of this stage stand beside the images. Tables
+    are read and written in batches: memory does not grow with the number of slices.
     """
     paths = job.paths
     view = job.run.settings.view
@@ -90,28 +131,26 @@ def main(job: Job) -> None:
     require(paths.slices, "index")
     settings = stage_settings(paths, "window", job.folds, job.phantom)
     provenance = Provenance("window", settings, [paths.slices], job.threads)
-    slices = read_table(paths.slices)
-    files = len(slices) + len(read_table(require(paths.rejected, "index"), ["path"]))
+    slices, left_out = row_count(paths.slices), row_count(require(paths.rejected, "index"))
 
-    leftovers = sum(remove_leftovers(folder) for folder in _scan_folders(paths.png))
-    sources, rows = _sources(slices, paths.png, paths.images)
+    leftovers = sum(map(remove_leftovers, tracked(_scan_folders(paths.png), "folders")))
     _compile(view)
     make = partial(make_images, view=view, force=job.force)
-    made_of = chain.from_iterable(parallel_map(make, sources, job.n_jobs, "files"))
-    made = pd.DataFrame(made_of, columns=Made._fields, index=rows).sort_index()
+    outcome = Outcome()
+    with temporary_path(paths.images) as unfinished:
+        made = _made(_batches(paths), make, job.n_jobs, _file_count(paths.slices))
+        tables = _image_tables(made, outcome, paths.png, view_digest=paths.view.rpartition("-")[2])
+        images = fill_stream(unfinished, IMAGES, tables, provenance.facts, "slice_id")
+        rejected = pd.concat(outcome.rejected, ignore_index=True) if outcome.rejected else NOTHING_REJECTED
+        _check_rejected(rejected, slices + left_out, len(rejected) + left_out, job.max_rejected)
+        orphans = _remove_orphans(paths.png, unfinished)
 
-    is_made = (made["reason"] == "").to_numpy()
-    images = _images(slices[is_made], made[is_made], paths.png, view_digest=paths.view.rpartition("-")[2])
-    rejected = _rejected(slices[~is_made], made[~is_made])
-    _check_rejected(rejected, files, len(rejected) + files - len(slices), job.max_rejected)
-    orphans = _remove_orphans(paths.png, set(images["path"]))
-
-    counts = {"images": len(images), "new": int(made["is_new"].sum()), "rejected": len(rejected)}
-    counts |= {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
-    with provenance.recorded(record_of(paths.images), paths.images_rejected, paths.images) as record:
-        record["counts"] = counts
-        write_table(paths.images_rejected, REJECTED, rejected, provenance.facts)
-        write_table(paths.images, IMAGES, images, provenance.facts)
+        counts = {"images": images, "new": outcome.new, "rejected": len(rejected)}
+        counts |= {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
+        with provenance.recorded(record_of(paths.images), paths.images_rejected, paths.images) as record:
+            record["counts"] = counts
+            write_table(paths.images_rejected, REJECTED, rejected, provenance.facts)
+            unfinished.replace(paths.images)
     log.info("%s: %s", paths.images, ", ".join(f"{n} {what}" for what, n in counts.items()))
     if leftovers or orphans:
         log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)
@@ -210,16 +249,57 @@ def _is_done(source: Source, file: SourceFile) -> bool:
     return status.st_mtime_ns <= made_ns and status.st_size == file.bytes
 
 
-def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[SourceFile], np.ndarray]:
+def _batches(paths: Paths) -> Iterator[Batch]:
+    """Yield all slices, a batch of whole scans after the other."""
+    last = LastImages(paths.images)
+    for slices in _scans(paths.slices, COLUMNS):
+        made_of = last.made_of(set(slices["scan_id"]))
+        yield Batch(slices, *_sources(slices, paths.png, made_of))
+
+
+def _scans(slices: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    return whole_scans(map(to_frame, read_batches(slices, columns)))
+
+
+def _file_count(slices: Path) -> int:
+    """Return how many files all batches have together; one that several batches share counts in each of them."""
+    return sum(of_scans["path"].nunique() for of_scans in _scans(slices, ["scan_id", "path"]))
+
+
+class LastImages:
+    """What the last IMAGES knows, where there is one: scan by scan, in the order of the scans."""
+
+    def __init__(self, images: Path) -> None:
+        self.scans = _images_by_scan(images) if images.exists() else iter(())
+        self.ahead = next(self.scans, None)
+
+    def made_of(self, scans: set[str]) -> dict[tuple[str, int], tuple[str, str]]:
+        """Return by image and bytes of its source the CRC-32 of both; scans come behind those asked for before."""
+        found = {}
+        while self.ahead is not None and self.ahead[0] <= max(scans):
+            scan, rows = self.ahead
+            if scan in scans:
+                found |= {(path, size): (digest.rpartition("-")[2], crc) for path, size, digest, crc in rows}
+            self.ahead = next(self.scans, None)
+        return found
+
+
+def _images_by_scan(images: Path) -> Iterator[tuple[str, list[tuple[str, int, str, str]]]]:
+    """Yield each scan's name and its rows of IMAGES: path, source_bytes, digest, png_crc."""
+    columns = ["path", "source_bytes", "digest", "png_crc"]
+    tables = ([table.column(name).to_pylist() for name in columns] for table in read_batches(images, columns))
+    rows = chain.from_iterable(zip(*table, strict=True) for table in tables)
+    for folder, of_scan in groupby(rows, key=lambda row: row[0].rpartition("/")[0]):
+        yield folder.rpartition("/")[2], list(of_scan)
+
+
+def _sources(
+    slices: pd.DataFrame, png: Path, made_of: Mapping[tuple[str, int], tuple[str, str]]
+) -> tuple[list[SourceFile], np.ndarray]:
     """Return each file with its slices, files in order of their first row of SLICES, and the rows of all the slices.
 
-    What an image was made of is known from the last IMAGES.
+    made_of: what is known of the images that are there, as LastImages gives it.
     """
-    made_of: dict[tuple[str, int], tuple[str, str]] = {}
-    if images.exists():
-        last = read_table(images)
-        crcs = zip(last["digest"].str.rpartition("-")[2], last["png_crc"], strict=True)
-        made_of = dict(zip(zip(last["path"], last["source_bytes"], strict=True), crcs, strict=True))
     codes, _ = pd.factorize(slices["path"])
     rows = np.lexsort((slices["frame"], codes))
     ordered = slices.iloc[rows]
@@ -236,6 +316,37 @@ def _sources(slices: pd.DataFrame, png: Path, images: Path) -> tuple[list[Source
             sources.append(SourceFile(path, size, []))
         sources[-1].slices.append(Source(*values, padding, target, *made_of.get((target, size), ("", "")), offset))
     return sources, rows
+
+
+def _made(
+    batches: Iterable[Batch], make: Callable[[SourceFile], list[Made]], n_jobs: int, files: int
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Yield the slices of each batch and what became of each of them: rows of SLICES, and as many of Made."""
+    waiting: deque[tuple[pd.DataFrame, np.ndarray, int]] = deque()
+
+    def files_of_batches() -> Iterator[SourceFile]:
+        for batch in batches:
+            waiting.append((batch.slices, batch.rows, len(batch.files)))
+            yield from batch.files
+
+    made = parallel_map(make, files_of_batches(), n_jobs, "files", total=files)
+    for first in made:
+        slices, rows, count = waiting.popleft()
+        found = chain(first, *islice(made, count - 1))
+        yield slices, pd.DataFrame(found, columns=Made._fields, index=rows).sort_index()
+
+
+def _image_tables(
+    batches: Iterable[tuple[pd.DataFrame, pd.DataFrame]], outcome: Outcome, png: Path, view_digest: str
+) -> Iterator[pa.Table]:
+    """Yield IMAGES, a table a batch; what else became of the slices is put into `outcome`."""
+    for slices, made in batches:
+        is_made = (made["reason"] == "").to_numpy()
+        outcome.new += int(made["is_new"].sum())
+        if not is_made.all():
+            outcome.rejected.append(_rejected(slices[~is_made], made[~is_made]))
+        if is_made.any():
+            yield to_arrow(IMAGES, _images(slices[is_made], made[is_made], png, view_digest))
 
 
 def _png_paths(slices: pd.DataFrame, png: Path) -> list[str]:
@@ -276,15 +387,25 @@ def _scan_folders(png: Path) -> list[Path]:
     return [Path(entry.path) for entry in os.scandir(png) if entry.is_dir()] if png.is_dir() else []
 
 
-def _remove_orphans(png: Path, wanted: set[str]) -> int:
+def _remove_orphans(png: Path, images: Path) -> int:
     """Remove images that no row of IMAGES names, and folders left empty; return how many images."""
-    removed = 0
-    for folder in _scan_folders(png):
-        names = os.listdir(folder)
-        orphans = [name for name in names if f"{folder.as_posix()}/{name}" not in wanted]
-        for name in orphans:
-            (folder / name).unlink()
-        removed += len(orphans)
-        if len(orphans) == len(names):
-            folder.rmdir()
+    removed, unnamed = 0, {folder.name for folder in _scan_folders(png)}
+    with progress(len(unnamed), "folders") as bar:
+        for scan, rows in _images_by_scan(images):
+            unnamed.discard(scan)
+            removed += _remove_others(png / scan, {path for path, *_ in rows})
+            bar.update()
+        for scan in unnamed:
+            removed += _remove_others(png / scan, set())
+            bar.update()
     return removed
+
+
+def _remove_others(folder: Path, wanted: set[str]) -> int:
+    names = os.listdir(folder)
+    others = [name for name in names if f"{folder.as_posix()}/{name}" not in wanted]
+    for name in others:
+        (folder / name).unlink()
+    if len(others) == len(names):
+        folder.rmdir()
+    return len(others)

@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import full_size
+from benchmarks import full_size, header_rows, memory
 from benchmarks.comparison import Comparison, Target, alternating
 from benchmarks.full_size_data import RSNA_TEST, RSNA_TRAIN, make_slices, scaled
 from benchmarks.measure import measure
 from benchmarks.parts import PARTS, SLOW_PARTS
 from benchmarks.render import README, rendered
 from benchmarks.results import Cost, cpu_model, machine_name, markdown, read_results, rows_of, write_results
+from pipeline.shell.provenance import read_json
 
 MACHINE = {
     "cpu": "AMD EPYC",
@@ -53,7 +55,7 @@ def measured(tmp_path_factory) -> tuple[Path, list[Cost]]:
 
 def test_a_small_data_set_goes_through_the_benchmark(measured):
     folder, rows = measured
-    names = ["read_labels (label CSV)", "split", "score --fold 0", "score", "submit", "leaderboard"]
+    names = ["read_labels (label CSV)", header_rows.NAME, "split", "score --fold 0", "score", "submit", "leaderboard"]
     assert [row.name for row in rows] == names
     assert all(0.05 < row.seconds < 60 and 10 < row.peak_mb < 2000 for row in rows)
     submission = pd.read_csv(folder / "submissions/rsna-like/burduja2020.csv")
@@ -61,6 +63,48 @@ def test_a_small_data_set_goes_through_the_benchmark(measured):
     labels = (folder / "data/rsna-like/raw/stage_2_train.csv").read_text().splitlines()
     assert labels[0] == "ID,Label"
     assert len(labels) == 1 + 6 * 11_292 + 24
+
+
+def test_an_index_that_lost_something_is_seen(measured):
+    folder, _ = measured
+    train, test = scaled(RSNA_TRAIN, 0.015), scaled(RSNA_TEST, 0.015)
+    header_rows.check_index(folder, train, test)
+    with pytest.raises(ValueError, match="index: .*'train slices': 11292.* expected .*'train slices': 11293"):
+        header_rows.check_index(folder, replace(train, slices=train.slices + 1), test)
+    with pytest.raises(ValueError, match=r"index: \d+ scans of 300 series"):
+        header_rows.check_index(folder, replace(train, scans=300 - test.scans), test)
+
+
+def test_headers_are_like_those_of_rsna(tmp_path):
+    header_rows.lay_out_headers(tmp_path, scaled(RSNA_TRAIN, 0.05), scaled(RSNA_TEST, 0.05), 0)
+    headers = pd.DataFrame([header for (header,) in header_rows.read_made_headers(tmp_path / "headers.parquet")])
+    places = np.array(headers["position_mm"].tolist())
+    orientation = np.array(headers["orientation"].tolist())
+    by_series = headers.assign(z=places[:, 2], cosine=orientation[:, 4]).sort_values(["series_id", "z"])
+    assert (by_series.groupby("series_id")["patient_id"].nunique() == 1).all()
+    np.testing.assert_allclose((orientation[:, 3:] ** 2).sum(axis=1), 1)
+    assert by_series.groupby("series_id")["cosine"].first().lt(1).mean() == pytest.approx(2 / 3, abs=0.05)
+    gaps = by_series.groupby("series_id")["z"].diff()
+    assert gaps.median() == pytest.approx(5, abs=0.1)
+    has_gap = (gaps > 7.5).groupby(by_series["series_id"]).any()
+    assert has_gap.mean() == pytest.approx(152 / 2214, abs=0.025)
+
+
+def test_memory_is_measured_stage_by_stage_and_compared(tmp_path):
+    peaks = memory.run(tmp_path, 1500)
+    assert list(peaks) == list(memory.STAGES)
+    assert all(50 < peak < 3000 for peak in peaks.values())
+    records = [tmp_path / "data/tiny-slices/slices.json", *tmp_path.glob("data/tiny-slices/png/brain3-????????.json")]
+    index, images = (read_json(record)["counts"] for record in records)
+    assert (index["train slices"] + index["test slices"], index["rejected"]) == (1500, 0)
+    assert images == {"images": 1500, "new": 1500, "rejected": 0}
+    larger = {**peaks, "window": 1.11 * peaks["window"], "index": peaks["index"] + 9}
+    rows = {row.name: row for row in memory.compared(peaks, larger, more_slices=9 * 1024)}
+    assert [name.partition(": ")[2] for name in rows] == [*memory.CONSTANT, *memory.PER_SLICE]
+    assert rows["memory: window"].is_reached() is False
+    assert rows["memory: embed"].is_reached() is True
+    assert rows["memory: index"].value == pytest.approx(1024)
+    assert rows["memory: predict"].value == 0
 
 
 def test_what_comes_out_wrong_is_seen(tmp_path):

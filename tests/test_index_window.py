@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import RLELossless
@@ -246,6 +247,30 @@ def test_what_is_done_stays_done(project):
 
     assert new_images(make_job(force=True)) == 14
     assert job.paths.images.read_bytes() == table
+
+
+def test_tables_read_in_batches_give_the_same_as_read_at_once(project, monkeypatch):
+    """Batches of three rows: scans begin and end within them, and each of them is smaller than a scan."""
+    raw_file(project, "stage_2_test/T_2.dcm").write_bytes(undecodable(2, 10.0))
+    many = {f"ID_x{i:02d}": in_scan(10 + i // 5, 3.0 * (i % 5)) for i in range(30)}
+    for stem, data in many.items():
+        raw_file(project, f"stage_2_train/{stem}.dcm").write_bytes(data)
+    write_labels(raw_file(project, "stage_2_train.csv"), dict.fromkeys([*many, *(f"ID_{9 - i}" for i in range(8))]))
+    job = run_both(n_jobs=2)
+    images, rejected = tables(job)[2:]
+    assert (len(images), len(rejected)) == (43, 1)
+    files = all_files(job.paths.png)
+    # Images of a scan that is gone, between others and behind them, and of a slice that is gone.
+    for orphan in ("scan14x/ID_a.png", "scan99/ID_b.png", "scan12/ID_c.png"):
+        (job.paths.png / orphan).parent.mkdir(exist_ok=True)
+        (job.paths.png / orphan).write_bytes(b"an image")
+
+    monkeypatch.setattr("pipeline.shell.tables.BATCH_ROWS", 3)
+    monkeypatch.setattr(window, "_crc_of", None)  # what was known of the images is found again in the last table
+    assert new_images(job) == 0
+    pd.testing.assert_frame_equal(tables(job)[2], images)
+    pd.testing.assert_frame_equal(tables(job)[3], rejected)
+    assert all_files(job.paths.png) == files
 
 
 def test_a_changed_source_is_redone(project):

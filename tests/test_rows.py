@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.config import UserError
-from pipeline.core.rows import cached_slices, scan_bounds, training_rows
+from pipeline.core.rows import cached_slices, scan_bounds, training_rows, whole_scans
 
 SLICES = pd.DataFrame(
     {
@@ -41,3 +41,21 @@ def test_training_and_validation_part_the_training_slices_by_patient():
 def test_bounds_of_scans():
     assert scan_bounds(np.array(["s", "s", "t", "u", "u", "u"])).tolist() == [0, 2, 3, 6]
     assert scan_bounds(np.array([])).tolist() == [0]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 11, 20])
+def test_frames_are_cut_between_scans_wherever_they_were_cut(rows):
+    table = pd.DataFrame({"scan_id": list("aaabccccdee"), "z_mm": np.arange(11.0)})
+    parts = list(whole_scans(table.iloc[start : start + rows] for start in range(0, len(table), rows)))
+    assert pd.concat(parts)["z_mm"].tolist() == table["z_mm"].tolist()
+    assert sum(part["scan_id"].nunique() for part in parts) == table["scan_id"].nunique()
+    assert max(map(len, parts)) <= rows + 4
+    assert list(whole_scans([])) == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+@pytest.mark.parametrize("scans", ["aaba", "abbac", "ba"])
+def test_scans_that_lie_apart_are_refused(rows, scans):
+    table = pd.DataFrame({"scan_id": list(scans)})
+    with pytest.raises(ValueError, match="scans are not in order: a behind b"):
+        list(whole_scans(table.iloc[start : start + rows] for start in range(0, len(table), rows)))

@@ -13,14 +13,19 @@ import pytest
 from pipeline.config import P_LABELS
 from pipeline.plan import file_digest
 from pipeline.schema import FOLDS, PREDICTIONS, SLICES, ContractError, vectors
+from pipeline.shell import tables as shell_tables
 from pipeline.shell.atomic import atomic_path, remove_leftovers, write_atomic
 from pipeline.shell.parallel import CHUNK_ITEMS, parallel_map
 from pipeline.shell.provenance import Provenance, read_json
 from pipeline.shell.tables import (
+    holds,
+    read_batches,
     read_provenance,
     read_table,
     read_vectors,
+    row_count,
     to_arrow,
+    to_frame,
     vector_array,
     vector_matrix,
     write_stream,
@@ -109,6 +114,36 @@ def test_a_stream_is_written_batch_by_batch_and_checked_as_a_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]
 
 
+def test_keys_whose_hashes_are_equal_are_compared_themselves(tmp_path, monkeypatch):
+    monkeypatch.setattr(shell_tables, "_hashes", lambda keys: np.zeros(len(keys), dtype=np.uint64))
+    contract, first, _ = embeddings(["a", "b"])
+    _, second, _ = embeddings(["c"])
+    assert write_stream(tmp_path / "e.parquet", contract, [first, second], {}, "slice_id") == 3
+    with pytest.raises(ContractError, match="EMBEDDINGS: slice_id repeats"):
+        write_stream(tmp_path / "f.parquet", contract, [second, first, second], {}, "slice_id")
+    assert write_stream(tmp_path / "g.parquet", contract, [], {}, "slice_id") == 0
+
+
+def test_a_table_is_read_in_batches_of_few_rows_in_its_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(shell_tables, "BATCH_ROWS", 2)
+    rows = pd.DataFrame({"patient_id": list("abcde"), "fold": range(5), "holdout": "train"})
+    write_table(tmp_path / "t.parquet", FOLDS, rows, {})
+    batches = [to_frame(batch) for batch in read_batches(tmp_path / "t.parquet", ["patient_id"])]
+    assert [batch["patient_id"].tolist() for batch in batches] == [["a", "b"], ["c", "d"], ["e"]]
+    assert row_count(tmp_path / "t.parquet") == 5
+
+
+def test_a_table_holds_the_same_rows_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(shell_tables, "BATCH_ROWS", 2)
+    rows = pd.DataFrame({"patient_id": list("abcde"), "fold": range(5), "holdout": "train"})
+    facts = {"settings": {}, "inputs": {}}
+    write_table(tmp_path / "t.parquet", FOLDS, rows, facts)
+    assert holds(tmp_path / "t.parquet", FOLDS, rows, facts)
+    for other in (rows.head(4), pd.concat([rows, rows.head(1)]), rows.assign(fold=[0, 1, 2, 3, 0])):
+        assert not holds(tmp_path / "t.parquet", FOLDS, other, facts)
+    assert not holds(tmp_path / "t.parquet", FOLDS, rows, facts | {"inputs": {"x": "1"}})
+
+
 def test_a_file_is_whole_or_not_there(tmp_path):
     def fail_halfway():
         with atomic_path(tmp_path / "x") as partial:
@@ -191,3 +226,22 @@ def test_a_parallel_map_keeps_the_order(n_jobs):
     items = list(range(2 * CHUNK_ITEMS + 3))
     assert list(parallel_map(float, items, n_jobs, "numbers")) == [float(i) for i in items]
     assert list(parallel_map(float, [], n_jobs, "numbers")) == []
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_items_are_taken_as_they_are_needed(n_jobs):
+    taken = []
+    total = 100 * CHUNK_ITEMS
+    results = parallel_map(float, (taken.append(i) or i for i in range(total)), n_jobs, "numbers", total=total)
+    assert next(results) == 0
+    assert len(taken) < total / 2
+    assert list(results) == list(range(1, total))
+
+
+def test_items_that_cannot_be_had_are_an_error():
+    def items():
+        yield from range(5 * CHUNK_ITEMS)
+        raise OSError("the table cannot be read")
+
+    with pytest.raises(OSError, match="the table cannot be read"):
+        list(parallel_map(float, items(), 2, "numbers", total=6 * CHUNK_ITEMS))

@@ -15,6 +15,9 @@ def mean_over_folds(slice_ids: Sequence[np.ndarray], probabilities: Sequence[np.
     index = pd.Index(slice_ids[0])
     total = np.zeros((len(index), probabilities[0].shape[1]))
     for number, (ids, values) in enumerate(zip(slice_ids, probabilities, strict=True)):
+        if number and np.array_equal(ids, slice_ids[0]):
+            total += values
+            continue
         own = pd.Index(ids)
         if not own.is_unique:
             raise ValueError(f"prediction {number} repeats slice {own[own.duplicated()][0]}")

@@ -26,7 +26,8 @@ def common_normal(normals: np.ndarray) -> np.ndarray:
     Positions of one scan are projected on one normal: a patient's origin may lie far from the slices, where a hundredth
     of a degree already counts.
     """
-    middle = np.median(normals, axis=0)
+    # Mostly they are all the same, and the median takes its time.
+    middle = normals[0] if (normals == normals[0]).all() else np.median(normals, axis=0)
     return middle / np.linalg.norm(middle)
 
 

@@ -1,5 +1,6 @@
 """Confidence intervals by resampling patients: slices of one patient, and scans of one head, are not independent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,13 @@ import pandas as pd
 
 CHUNK_RESAMPLES = 50
 """Resamples whose weights are held at once: 50 of 19,000 patients are 8 MB."""
+
+Advance = Callable[[int], object]
+"""Told of so many resamples that are done, for whoever shows progress."""
+
+
+def no_progress(_done: int) -> None:
+    """Show nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,9 @@ def patient_sums(patients: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, 
     return sums, np.bincount(codes, minlength=len(names))
 
 
-def bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def bootstrap_means(
+    sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int, advance: Advance = no_progress
+) -> np.ndarray:
     """Return the mean loss over slices in each resample of the patients, (resamples, predictors).
 
     sums, counts: as `patient_sums` returns them. Each resample draws as many patients as there are, with replacement,
@@ -44,6 +54,7 @@ def bootstrap_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: 
         chunk = min(CHUNK_RESAMPLES, resamples - start)
         weights = np.stack([draw_weights(rng, len(counts)) for _ in range(chunk)])
         means[start : start + chunk] = (weights @ sums) / (weights @ counts)[:, None]
+        advance(chunk)
     return means
 
 
@@ -53,7 +64,13 @@ def draw_weights(rng: np.random.Generator, patients: int) -> np.ndarray:
 
 
 def intervals(
-    patients: np.ndarray, losses: np.ndarray, pairs: list[tuple[int, int]], resamples: int, level: float, seed: int
+    patients: np.ndarray,
+    losses: np.ndarray,
+    pairs: list[tuple[int, int]],
+    resamples: int,
+    level: float,
+    seed: int,
+    advance: Advance = no_progress,
 ) -> tuple[list[Interval], list[Interval]]:
     """Return percentile intervals of predictors' mean losses and of the differences of pairs of them.
 
@@ -61,7 +78,7 @@ def intervals(
     mean i - mean j; level: such as 0.95. Source: Efron and Tibshirani 1993, chapter 13 (the percentile interval).
     """
     sums, counts = patient_sums(patients, losses)
-    means = bootstrap_means(sums, counts, resamples, seed)
+    means = bootstrap_means(sums, counts, resamples, seed, advance)
     estimates = sums.sum(axis=0) / counts.sum()
     own = [_percentiles(estimates[k], means[:, k], level) for k in range(losses.shape[1])]
     paired = [_percentiles(estimates[i] - estimates[j], means[:, i] - means[:, j], level) for i, j in pairs]

@@ -71,17 +71,22 @@ def rows_of_test(predictions: Sequence[pd.DataFrame], rates: np.ndarray) -> Rows
 
 def _by_stage(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Return slice ids, scan ids, and by stage the probabilities (slices, labels) of these slices in this order."""
-    stages = {name: table[table["stage"] == name] for name in STAGES if (table["stage"] == name).any()}
+    stages = {name: rows for name in STAGES if len(rows := table[table["stage"] == name])}
     if not stages or sum(map(len, stages.values())) != len(table):
         raise ValueError(f"predictions of stages {sorted(set(table['stage']))}, expected {' and '.join(STAGES)}")
     first = next(iter(stages.values()))
+    slice_ids = first["slice_id"].to_numpy(object)
     probabilities = {}
     for name, stage in stages.items():
-        order = pd.Index(stage["slice_id"]).get_indexer(first["slice_id"])
+        probabilities[name] = stage[list(P_LABELS)].to_numpy(np.float64)
+        own_ids = stage["slice_id"].to_numpy(object)
+        if np.array_equal(own_ids, slice_ids):
+            continue
+        order = pd.Index(own_ids).get_indexer(slice_ids)
         if len(stage) != len(first) or (order < 0).any():
             raise ValueError(f"stage {name} predicts other slices than stage {next(iter(stages))}")
-        probabilities[name] = stage[list(P_LABELS)].to_numpy(np.float64)[order]
-    return first["slice_id"].to_numpy(object), first["scan_id"].to_numpy(object), probabilities
+        probabilities[name] = probabilities[name][order]
+    return slice_ids, first["scan_id"].to_numpy(object), probabilities
 
 
 def _with_constants(rows: Rows, rates: np.ndarray) -> Rows:

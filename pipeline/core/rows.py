@@ -1,5 +1,7 @@
 """Joining the tables that a training stage reads into one row a slice."""
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -44,3 +46,24 @@ def scan_bounds(scan_ids: np.ndarray) -> np.ndarray:
         return np.zeros(1, dtype=np.int64)
     changes = np.flatnonzero(scan_ids[1:] != scan_ids[:-1]) + 1
     return np.concatenate([[0], changes, [len(scan_ids)]])
+
+
+def whole_scans(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield all rows again, in frames of about the same size that hold whole scans.
+
+    frames: rows in ascending order of their column scan_id, which may change in the midst of a frame. Raises ValueError
+    for another order.
+    """
+    rest, before = None, ""
+    for frame in frames:
+        rows = frame if rest is None else pd.concat([rest, frame], ignore_index=True)
+        bounds = scan_bounds(rows["scan_id"].to_numpy())
+        for scan in rows["scan_id"].iloc[bounds[0 if rest is None else 1 : -1]]:
+            if scan <= before:
+                raise ValueError(f"scans are not in order: {scan} behind {before}")
+            before = scan
+        if bounds[-2]:
+            yield rows.iloc[: bounds[-2]]
+        rest = rows.iloc[bounds[-2] :]
+    if rest is not None:
+        yield rest

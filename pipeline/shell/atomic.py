@@ -10,7 +10,15 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path in the same folder; rename it to `path` on success, remove it on failure."""
+    with temporary_path(path) as partial:
+        yield partial
+        partial.replace(path)
+
+
+@contextmanager
+def temporary_path(path: Path) -> Iterator[Path]:
+    """Yield a path in the same folder for what may become `path`; in the end nothing is left under it.
 
     The name starts with a dot and ends in `.partial`, so that a killed run's leftovers are known for what they are.
     """
@@ -18,7 +26,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(_partial_name(path.name))
     try:
         yield partial
-        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 

@@ -2,32 +2,45 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from joblib import Parallel, delayed
-from tqdm import tqdm
+
+from pipeline.shell.progress import progress
 
 CHUNK_ITEMS = 64
 """Items that one task works through: large enough that sending a task costs nothing beside it."""
 
 
 def parallel_map(
-    function: Callable[[Any], Any], items: Sequence[Any], n_jobs: int, what: str, chunk_items: int = CHUNK_ITEMS
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    n_jobs: int,
+    what: str,
+    chunk_items: int = CHUNK_ITEMS,
+    total: int | None = None,
 ) -> Iterator[Any]:
     """Yield function(item) for each item, in order, from `n_jobs` processes, `chunk_items` at a time.
 
-    `what` names the items in the progress bar, which is quiet where standard error is not a terminal; then the log
-    says how many there are.
+    Items that are not a sequence are taken as they are needed, a few chunks ahead of the results, maybe in another
+    thread; `total` then says how many they are. `what` names the items in the progress bar and in the log.
     """
-    logging.getLogger(__name__).info("%d %s, %d processes", len(items), what, n_jobs)
-    chunks = [items[start : start + chunk_items] for start in range(0, len(items), chunk_items)]
-    parallel = Parallel(n_jobs=n_jobs if len(chunks) > 1 else 1, batch_size=1, return_as="generator")
+    total = len(items) if total is None else total
+    logging.getLogger(__name__).info("%d %s, %d processes", total, what, n_jobs)
+    parallel = Parallel(n_jobs=n_jobs if total > chunk_items else 1, batch_size=1, return_as="generator")
     folder = os.getcwd()
-    with tqdm(total=len(items), unit=" " + what, disable=None, smoothing=0.1) as bar:
-        for results in parallel(delayed(_map_chunk)(function, chunk, folder) for chunk in chunks):
+    with progress(total, what) as bar:
+        for results in parallel(delayed(_map_chunk)(function, chunk, folder) for chunk in _chunks(items, chunk_items)):
             bar.update(len(results))
             yield from results
+
+
+def _chunks(items: Iterable[Any], chunk_items: int) -> Iterator[list[Any]]:
+    items = iter(items)
+    while chunk := list(islice(items, chunk_items)):
+        yield chunk
 
 
 def _map_chunk(function: Callable[[Any], Any], chunk: Sequence[Any], folder: str) -> list[Any]:

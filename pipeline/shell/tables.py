@@ -1,7 +1,7 @@
 """Parquet tables on disk: check, provenance, temporary file, rename."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pandas.util import hash_array
 
 from pipeline.schema import Contract, ContractError
 from pipeline.shell.atomic import atomic_path
 
 PROVENANCE_KEY = b"provenance"
+
+GROUP_ROWS = 8192
+"""Rows of a row group, where a table is written as a whole."""
+
+BATCH_ROWS = 2048
+"""Rows that are held of a table that is read batch by batch: few, as rows of Python objects are large."""
 
 
 def to_arrow(contract: Contract, frame: pd.DataFrame) -> pa.Table:
@@ -32,7 +39,7 @@ def write_table(path: Path, contract: Contract, table: pd.DataFrame | pa.Table, 
     contract.check(table)
     table = table.cast(contract.schema())
     with atomic_path(path) as partial:
-        pq.write_table(_with_provenance(table, provenance), partial, compression="zstd")
+        pq.write_table(_with_provenance(table, provenance), partial, compression="zstd", row_group_size=GROUP_ROWS)
 
 
 def holds(path: Path, contract: Contract, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> bool:
@@ -42,33 +49,78 @@ def holds(path: Path, contract: Contract, frame: pd.DataFrame, provenance: Mappi
     of_file = read_provenance(path)
     if any(of_file.get(key) != provenance[key] for key in ("settings", "inputs")):
         return False
-    return pq.read_table(path).equals(to_arrow(contract, frame).cast(contract.schema()))
+    table, start = to_arrow(contract, frame).cast(contract.schema()), 0
+    for batch in read_batches(path):
+        if not table.slice(start, batch.num_rows).equals(batch):
+            return False
+        start += batch.num_rows
+    return start == table.num_rows
 
 
 def write_stream(
     path: Path, contract: Contract, batches: Iterable[pa.Table], provenance: Mapping[str, Any], key_column: str
 ) -> int:
-    """Write a table that need not fit in memory, one row group a batch; return its rows.
+    """Write a table that need not fit in memory, whole or not at all, one row group a batch; return its rows.
 
-    Each batch is checked as it comes; of the whole, only the key column is kept, to see that no row repeats.
+    Each batch is checked as it comes; of the whole, eight bytes a row are kept, to see that no key repeats.
     """
-    seen: set[str] = set()
+    with atomic_path(path) as partial:
+        return fill_stream(partial, contract, batches, provenance, key_column)
+
+
+def fill_stream(
+    path: Path, contract: Contract, batches: Iterable[pa.Table], provenance: Mapping[str, Any], key_column: str
+) -> int:
+    """Write a table like `write_stream`, into a temporary file of the caller's; return its rows."""
+    hashes = [np.empty(0, dtype=np.uint64)]
     schema = contract.schema().with_metadata({PROVENANCE_KEY: json.dumps(provenance, sort_keys=True)})
-    rows = 0
-    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in batches:
             contract.check_rows(batch)
-            seen.update(batch.column(key_column).to_pylist())
-            rows += batch.num_rows
-            if len(seen) != rows:
-                raise ContractError(f"{contract.name}: {key_column} repeats")
+            hashes.append(_hashes(batch.column(key_column)))
             writer.write_table(batch.cast(schema))
-    return rows
+    of_rows = np.concatenate(hashes)
+    if _repeats(path, key_column, of_rows):
+        raise ContractError(f"{contract.name}: {key_column} repeats")
+    return len(of_rows)
+
+
+def _hashes(keys: pa.ChunkedArray) -> np.ndarray:
+    """Return 64 bits a key, (rows,)."""
+    return hash_array(keys.to_numpy().astype(object), categorize=False)
+
+
+def _repeats(path: Path, key_column: str, hashes: np.ndarray) -> bool:
+    """Return whether a key of a written table repeats; only keys whose hashes repeat are compared themselves."""
+    ordered = np.sort(hashes)
+    suspects = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(suspects):
+        return False
+    seen: set[str] = set()
+    for batch in read_batches(path, [key_column]):
+        keys = batch.column(key_column)
+        for key in keys.filter(pa.array(np.isin(_hashes(keys), suspects))).to_pylist():
+            if key in seen:
+                return True
+            seen.add(key)
+    return False
+
+
+def read_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield a table of up to BATCH_ROWS rows after the other."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns) if columns else None):
+            yield pa.Table.from_batches([batch])
+
+
+def row_count(path: Path) -> int:
+    """Return the rows of a table, without reading them."""
+    return pq.read_metadata(path).num_rows
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a table as a data frame; nullable integers and booleans keep their type through nulls."""
-    return _frame(pq.read_table(path, columns=list(columns) if columns else None))
+    return to_frame(pq.read_table(path, columns=list(columns) if columns else None))
 
 
 def vector_array(vectors: np.ndarray) -> pa.Array:
@@ -86,7 +138,7 @@ def vector_matrix(table: pa.Table) -> np.ndarray:
 def read_vectors(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """Return an EMBEDDINGS or REDUCED table: its other columns as a data frame, its vectors (rows, width) float16."""
     table = pq.read_table(path)
-    return _frame(table.drop_columns("vector")), vector_matrix(table)
+    return to_frame(table.drop_columns("vector")), vector_matrix(table)
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
@@ -94,7 +146,8 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return json.loads(pq.read_schema(path).metadata[PROVENANCE_KEY])
 
 
-def _frame(table: pa.Table) -> pd.DataFrame:
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Return an Arrow table as `read_table` returns one."""
     return table.to_pandas(types_mapper={pa.int8(): pd.Int8Dtype()}.get)
 
 
