@@ -29,7 +29,7 @@ from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.dicom.pixels import decode_pixels
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.png import decode_png, write_png
-from pipeline.window import Made, Source, SourceFile, make_images
+from pipeline.shell.slice_images import Made, Source, SourceFile, make_images
 
 log = logging.getLogger(__name__)
 

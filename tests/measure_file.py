@@ -12,7 +12,7 @@ from pipeline.config import BASE
 from pipeline.core.windows import window_image
 from pipeline.shell.dicom.decoder_process import decode_codestream, end_decoder
 from pipeline.shell.dicom.headers import read_headers
-from pipeline.window import Source, SourceFile, make_images
+from pipeline.shell.slice_images import Source, SourceFile, make_images
 
 
 def main(png: str, paths: list[str]) -> None:

@@ -193,7 +193,7 @@ def test_a_file_that_is_too_large_to_hold_is_read_frame_by_frame(project, monkey
     index.main(job)
     window.main(job)
     at_once, table = all_files(job.paths.png), job.paths.images.read_bytes()
-    monkeypatch.setattr(window, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr("pipeline.shell.slice_images.WHOLE_BYTES", 1000)
     job = make_job(force=True)
     assert new_images(job) == 7
     assert all_files(job.paths.png) == at_once
