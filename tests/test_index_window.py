@@ -266,7 +266,9 @@ def test_tables_read_in_batches_give_the_same_as_read_at_once(project, monkeypat
         (job.paths.png / orphan).write_bytes(b"an image")
 
     monkeypatch.setattr("pipeline.shell.tables.BATCH_ROWS", 3)
-    monkeypatch.setattr(window, "_crc_of", None)  # what was known of the images is found again in the last table
+    monkeypatch.setattr(
+        "pipeline.shell.slice_images._crc_of", None
+    )  # what was known of the images is found again in the last table
     assert new_images(job) == 0
     pd.testing.assert_frame_equal(tables(job)[2], images)
     pd.testing.assert_frame_equal(tables(job)[3], rejected)

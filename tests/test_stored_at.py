@@ -131,7 +131,7 @@ def test_plain_slices_are_not_parsed_again(project, monkeypatch):
     def parse(*_):
         raise AssertionError("parsed")
 
-    monkeypatch.setattr(window, "PixelFile", parse)
+    monkeypatch.setattr("pipeline.shell.slice_images.PixelFile", parse)
     window.main(make_job(force=True))
     assert {path.name: path.read_bytes() for path in make_job().paths.png.rglob("*.png")} == expected
 
@@ -147,7 +147,9 @@ def test_what_changed_since_it_was_indexed_is_parsed(project, monkeypatch):
     turned.write_bytes(in_scan(2, 10.0, Rows=COLUMNS, Columns=ROWS))
     assert [file.stat().st_size for file in (moved, turned)] == sizes
     parsed = []
-    monkeypatch.setattr(window, "PixelFile", lambda *given: parsed.append(given) or PixelFile(*given))
+    monkeypatch.setattr(
+        "pipeline.shell.slice_images.PixelFile", lambda *given: parsed.append(given) or PixelFile(*given)
+    )
     window.main(job)
     assert len(parsed) == 2
     _, _, images, rejected = tables(job)
