@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipeline.config import UserError
@@ -12,6 +12,9 @@ SEPARATORS = (";", "\t", "|")
 
 SHOWN_CHARACTERS = 80
 """Of a line in an error."""
+
+SHOWN = 5
+"""IDs that an error names."""
 
 
 def read_text(path: Path, header: Sequence[str]) -> bytes:
@@ -75,6 +78,13 @@ def check_width(path: Path, line: int, fields: Sequence[str], columns: int) -> N
 def separator_of(names: Sequence[str]) -> str | None:
     """Return what separates a header's columns where it is no comma, else None."""
     return next((mark for mark in SEPARATORS if len(names) == 1 and mark in names[0]), None)
+
+
+def some(ids: Iterable[str]) -> str:
+    """Return the first few of some ids, and how many more there are."""
+    ids = list(ids)
+    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
+    return ", ".join(ids[:SHOWN]) + more
 
 
 def binary_value(text: str) -> int:
