@@ -98,6 +98,12 @@ def test_laws():
     assert there.p_value == pytest.approx(back.p_value)
 
 
+def test_limits_keep_to_areas_that_there_are():
+    found = roc_auc_interval([0, 1, 0, 1], [3.0, 2.0, 1.0, 0.0], 0.95)
+    assert (found.estimate, found.low) == (0.25, 0)
+    assert roc_auc_interval([1, 0, 1, 0], [3.0, 2.0, 1.0, 0.0], 0.95).high == 1
+
+
 def test_classes_fully_apart_leave_no_variance():
     found = roc_auc_interval([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], 0.95)
     assert (found.estimate, found.low, found.high) == (1, 1, 1)

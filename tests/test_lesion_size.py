@@ -78,6 +78,14 @@ def test_a_slice_counts_whole_half_or_not_at_all(pixels, weight):
     assert diameters_mm(mask, ROW_MM, COLUMN_MM, EVEN_MM)[2] == 5 * (1 + weight)
 
 
+def test_a_and_b_are_those_of_the_slice_of_the_largest_area_though_another_is_longer():
+    mask = box(slice(4, 5), slice(0, 8), slice(0, 20)) | box(slice(5, 6), slice(0, 1), slice(0, 50))
+    alone = box(slice(4, 5), slice(0, 8), slice(0, 20))
+    found = diameters_mm(mask, ROW_MM, COLUMN_MM, EVEN_MM)
+    assert found[:2] == diameters_mm(alone, ROW_MM, COLUMN_MM, EVEN_MM)[:2]
+    assert found[2] == 7.5  # 50 of 160 pixels: half a slice
+
+
 def test_c_takes_each_slice_with_its_own_spacing():
     z_mm = np.array([0, 1, 2, 4, 8, 16, 17, 18, 19.0])
     mask = box(slice(3, 6), slice(0, 8), slice(0, 20))

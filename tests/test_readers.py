@@ -172,6 +172,15 @@ def test_models_figures_by_hand(five, capsys):
     assert not any(key[0].startswith("Cohen") for key in rows)
 
 
+@pytest.mark.parametrize("swap", [False, True])
+def test_a_test_scan_is_called_by_the_mean_over_folds_and_by_neither_alone(five, capsys, swap):
+    test = five[five["fold"] < 0]
+    said = {scan: (0.9, 0.15) if label else (0.05, 0.9) for scan, label in test["any"].items()}  # means 0.525, 0.475
+    predict({"cnn": {scan: pair[::-1] if swap else pair for scan, pair in said.items()}})
+    _, rows = printed(capsys, "--readers", write_readers("readers.csv", Perfect=test))
+    assert rows["Each label", "any", "model", "cnn"]["accuracy"] == "1.000"
+
+
 def test_the_papers_figures_stand_beside_the_models_and_its_doctors_below(five, capsys):
     predict({"cnn": {}, "sequence": {}})
     _, rows = printed(capsys, "--readers", write_readers("readers.csv", Perfect=five))
