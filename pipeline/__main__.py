@@ -16,6 +16,7 @@ from pipeline.config import (
     UserError,
     base_recipe,
     make_run,
+    published_readers,
     published_tables,
     recipe_folds,
     variant_names,
@@ -36,6 +37,7 @@ STAGES = {
     "score": "score a fold, or without --fold all folds together and the test part",
     "submit": "write the submission",
     "ablation": "print the paper's tables of the recipe's variants with our figures beside them",
+    "readers": "compare human readers (--readers) and the run's models on the same scans",
     "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
     "status": "say of each artefact whether it is fresh, stale or missing",
     "verify": "compute all digests again and name what was changed behind the pipeline's back",
@@ -66,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--dataset", default="phantom", metavar="D", help="folder below data/ (default: phantom)")
     result.add_argument("--recipe", metavar="R", help="default: quickstart for the phantom, burduja2020 otherwise")
     result.add_argument("--reader", metavar="NAME", help="how raw/ is read (default: the reader named D, else rsna)")
+    result.add_argument("--readers", metavar="PATH", help="for `readers`: a CSV of what human readers said of scans")
     result.add_argument("--fold", type=int, metavar="K", help="the fold that is validated on")
     result.add_argument("--folds", metavar='"K ..."', help="folds that are averaged (default: the recipe's)")
     result.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as in train.epochs=1")
@@ -113,6 +116,7 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
         max_rejected=arguments.max_rejected,
         force=arguments.force,
         **(_tables(arguments, recipe_name) if arguments.stage == "ablation" else {}),
+        **(_reader_study(arguments, recipe_name) if arguments.stage == "readers" else {}),
     )
 
 
@@ -124,6 +128,12 @@ def _tables(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
     names = dict(zip(("", *variant_names(recipe_name)), table_recipes(recipe_name), strict=True))
     runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
     return {"tables": published_tables(recipe_name), "table_runs": runs}
+
+
+def _reader_study(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
+    """Return the CSV of human readers, and the reader study of the recipe's paper."""
+    readers = Path(arguments.readers) if arguments.readers else None
+    return {"readers": readers, "reader_table": published_readers(recipe_name)}
 
 
 def table_recipes(recipe_name: str) -> list[str]:

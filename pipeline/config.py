@@ -293,6 +293,33 @@ class PublishedTable:
     rows: tuple[PublishedRow, ...]
 
 
+@dataclass(frozen=True)
+class PublishedReader:
+    """A reader or a model of a paper's reader study: what the paper calls it, and its figures."""
+
+    text: str
+    stage: str
+    """Ours that it stands beside; empty for a human reader."""
+    figures: Mapping[str, tuple[float | None, ...]]
+    """By figure, a value a label in label order; None where the paper has none."""
+
+
+@dataclass(frozen=True)
+class PublishedReaders:
+    """A paper's table of readers and models on the same scans."""
+
+    title: str
+    scans: str
+    """Which scans they read."""
+    figures: tuple[str, ...]
+    """The table's figures, in its order; `readers` prints it beside its own table of the same ones."""
+    rows: tuple[PublishedReader, ...]
+    decimals: int
+    """That the paper gives."""
+    note: str = ""
+    """What is to be known before its figures are compared with ours; a sentence."""
+
+
 def owner(run: Run, stage: str) -> Run:
     """Return the run under whose name a stage's artefacts lie.
 
@@ -363,6 +390,11 @@ def recipe_folds(name: str) -> tuple[int, ...]:
 def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
     """Return the paper's tables whose rows a recipe's variants are."""
     return _module(recipe_name).TABLES
+
+
+def published_readers(recipe_name: str) -> PublishedReaders | None:
+    """Return the reader study of the paper of a recipe, or of a variant's recipe; None where it has none."""
+    return getattr(_module(base_recipe(recipe_name)), "READER_TABLE", None)
 
 
 def make_run(recipe_name: str, changes: dict[str, str] | None = None, name: str | None = None, seed: int = 0) -> Run:

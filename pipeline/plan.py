@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config import (
     BASE,
     STAGE_SECTION,
+    PublishedReaders,
     PublishedTable,
     Run,
     UserError,
@@ -194,12 +195,22 @@ class Job:
     """For `ablation`: the paper's tables whose rows are variants of the recipe."""
     table_runs: Mapping[str, Run] = field(default_factory=dict)
     """For `ablation`: the recipe under the empty name, and its variants, all with the same SET and SEED."""
+    readers: Path | None = None
+    """For `readers`: the CSV of what human readers said."""
+    reader_table: PublishedReaders | None = None
+    """For `readers`: the reader study of the recipe's paper."""
 
     def require_fold(self) -> int:
         """Return the fold asked for; raises UserError where none was."""
         if self.fold is None:
             raise UserError("this stage works on one fold: say which, as in --fold 0")
         return self.fold
+
+    def require_readers(self) -> Path:
+        """Return the CSV of human readers; raises UserError where none was named."""
+        if self.readers is None:
+            raise UserError("READERS= is not given: name the CSV of what human readers said, as in READERS=readers.csv")
+        return self.readers
 
 
 def record_of(artefact: Path) -> Path:

@@ -373,7 +373,24 @@ def test_a_table_of_one_name_is_refused_before_any_work(clone):
     assert not (clone / "data/phantom/raw").exists()
 
 
+def test_readers_is_told_the_csv_and_makes_nothing(clone):
+    finish(clone)
+    arguments = ("readers", "READERS=my readers.csv", "RECIPE=tiny", "FOLDS=0", f"PYTHON={sys.executable}")
+    (line,) = make(clone, "-n", *arguments).stdout.splitlines()
+    assert "-m pipeline readers " in line
+    assert line.endswith('--readers "my readers.csv"')
+    assert '--recipe "tiny"' in line
+    assert '--folds "0"' in line
+
+
+def test_readers_without_a_csv_says_so(clone):
+    found = make(clone, "readers", f"PYTHON={sys.executable}")
+    assert found.returncode == 2
+    assert "error: READERS= is not given: name the CSV of what human readers said, as in READERS=" in found.stderr
+
+
 def test_help_names_every_stage_and_variable(clone):
     text = make(clone, "help").stdout
-    for word in (*STAGE_ORDER, "DATASET", "RECIPE", "FOLDS", "SET", "SEED", "FORCE", "PYTHON", "N_JOBS", "THREADS"):
+    variables = ("DATASET", "RECIPE", "FOLDS", "SET", "SEED", "FORCE", "PYTHON", "N_JOBS", "THREADS", "READERS=")
+    for word in (*STAGE_ORDER, "make readers ", *variables):
         assert word in text

@@ -57,16 +57,18 @@ def out_of_fold_rows(predictions: Mapping[int, pd.DataFrame], rates: Mapping[int
     return Rows(slice_ids, np.concatenate([part.scan_ids for part in parts]), predictors)
 
 
-def rows_of_test(predictions: Sequence[pd.DataFrame], rates: np.ndarray) -> Rows:
+def rows_of_test(predictions: Sequence[pd.DataFrame], rates: np.ndarray | None = None) -> Rows:
     """Return the test slices with the mean over folds of each stage's probabilities, as they are handed in unclipped.
 
-    predictions: PREDICTIONS, one a fold; rates: (labels,), what the constant predictor says.
+    predictions: PREDICTIONS, one a fold; rates: (labels,), what the constant predictor says; without them there are no
+    constant predictors.
     """
     folds = [_by_stage(table[table["split"] == "test"]) for table in predictions]
     slice_ids, scan_ids, first = folds[0]
     own_ids = [ids for ids, _, _ in folds]
     means = {name: mean_over_folds(own_ids, [stages[name] for _, _, stages in folds]) for name in first}
-    return _with_constants(Rows(slice_ids, scan_ids, means), rates)
+    rows = Rows(slice_ids, scan_ids, means)
+    return rows if rates is None else _with_constants(rows, rates)
 
 
 def _by_stage(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

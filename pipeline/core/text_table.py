@@ -21,6 +21,6 @@ def number(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{value:,.{decimals}f}"
 
 
-def limits(low: float | None, high: float | None) -> str:
+def limits(low: float | None, high: float | None, decimals: int = 5) -> str:
     """Return an interval as text; the empty string where there is none."""
-    return "" if low is None or high is None else f"{low:.5f} to {high:.5f}"
+    return "" if low is None or high is None else f"{low:.{decimals}f} to {high:.{decimals}f}"

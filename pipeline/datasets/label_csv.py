@@ -1,9 +1,7 @@
 """A CSV of `<slice>_<label>` rows, as labels and sample submissions are: read fast, and errors say the line."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -15,17 +13,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.config import LABELS, UserError
+from pipeline.datasets.csv_text import SHOWN_CHARACTERS, binary_value, check_width, read_text, records, separator_of
 
 log = logging.getLogger(__name__)
 
 ID, LABEL = HEADER = ("ID", "Label")
 """The two columns that count; they may stand in any order and among others."""
-
-SEPARATORS = (";", "\t", "|")
-"""What other programs write between columns; refused by name."""
-
-SHOWN_CHARACTERS = 80
-"""Of a header in an error."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class LabelCsv:
     def values(self) -> np.ndarray:
         """Return the labels, (rows,) int8, 0 or 1; they may be written with decimals. Raises UserError for others."""
         encoded = self.texts.dictionary_encode()
-        known = np.array([_label(text) for text in encoded.dictionary.to_pylist()], dtype=np.int8)
+        known = np.array([binary_value(text) for text in encoded.dictionary.to_pylist()], dtype=np.int8)
         values = known[encoded.indices.to_numpy()]
         wrong = np.flatnonzero(values < 0)
         if len(wrong):
@@ -72,7 +65,7 @@ def read_label_csv(path: Path) -> LabelCsv:
     UTF-8 with or without a byte order mark; lines may end as on any system, be blank or hold quoted fields; columns are
     found by name; there may be no rows. Raises UserError with the path and the line for all that cannot be read so.
     """
-    data = _read_text(path)
+    data = read_text(path, HEADER)
     ids, texts = _read_columns(path, data)
     slice_ids, slice_codes, label_codes = _parse_ids(ids)
     unknown = np.flatnonzero(label_codes < 0)
@@ -87,37 +80,9 @@ def read_label_csv(path: Path) -> LabelCsv:
     return LabelCsv(path, data, ids, texts, slice_ids, slice_codes, label_codes)
 
 
-def _read_text(path: Path) -> bytes:
-    """Return a file's bytes, which are UTF-8 without NUL."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); put a CSV of {','.join(HEADER)} there") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}, line 1: the text is UTF-16; save it as UTF-8")
-    nul = data.find(b"\0")
-    if nul >= 0:
-        raise UserError(
-            f"{path}, line {_line_at(data, nul)}: holds a NUL byte: no text, or not UTF-8; save it as a CSV in UTF-8"
-        )
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        wrong = data[error.start : error.start + 1].hex()
-        raise UserError(
-            f"{path}, line {_line_at(data, error.start)}: byte 0x{wrong} is not UTF-8; save it as UTF-8"
-        ) from error
-    return data
-
-
-def _line_at(data: bytes, offset: int) -> int:
-    """Return the number of the line, from 1, in which a byte stands."""
-    return len((data[:offset] + b".").splitlines())
-
-
 def _read_columns(path: Path, data: bytes) -> tuple[pa.StringArray, pa.StringArray]:
     """Return the columns ID and Label as stripped text, (rows,) each."""
-    first = list(islice(_records(path, data), 2))
+    first = list(islice(records(path, data), 2))
     if not first:
         raise UserError(f"{path}: the file is empty; expected the header {','.join(HEADER)}, and rows")
     (line, last_line, fields), *rows = first
@@ -152,7 +117,7 @@ def _column_names(where: str, fields: list[str]) -> list[str]:
     shown = ",".join(names)[:SHOWN_CHARACTERS]
     header = ",".join(HEADER)
     if any(names.count(name) != 1 for name in HEADER):
-        separator = next((mark for mark in SEPARATORS if len(names) == 1 and mark in names[0]), None)
+        separator = separator_of(names)
         if any(name.endswith(f"_{label}") for name in names for label in LABELS):
             what = f"is data: put the header {header} above it"
         elif separator:
@@ -199,47 +164,15 @@ def _first_positions(codes: np.ndarray, count: int) -> np.ndarray:
     return positions
 
 
-def _label(text: str) -> int:
-    """Return 0 or 1, or -1 for a text that is neither."""
-    try:
-        number = float(text)
-    except ValueError:
-        return -1
-    return int(number) if number in (0.0, 1.0) else -1
-
-
-def _records(path: Path, data: bytes, strict: bool = False) -> Iterator[tuple[int, int, list[str]]]:
-    """Yield the first line, the last line and the fields of each record that is not blank, the header among them.
-
-    Slower than Arrow by far, but it knows on which line it is; for the header, and where there is an error.
-    Raises UserError where quotes do not match.
-    """
-    # newline="" leaves line ends to the csv module, which counts them inside quotes, too.
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=strict)
-    before = 0
-    try:
-        for fields in reader:
-            if fields:
-                yield before + 1, reader.line_num, fields
-            before = reader.line_num
-    except csv.Error as error:
-        raise UserError(f"{path}, line {before + 1}: a quoted field does not end ({error}); correct it") from error
-
-
 def _where(path: Path, data: bytes, rows: Iterable[int]) -> str:
     """Return `path, line N`, or `path, lines N and M`, for rows counted from 0 below the header."""
     wanted = {int(row) + 1 for row in rows}
-    records = enumerate(islice(_records(path, data), max(wanted) + 1))
-    lines = [str(line) for number, (line, _, _) in records if number in wanted]
+    numbered = enumerate(islice(records(path, data), max(wanted) + 1))
+    lines = [str(line) for number, (line, _, _) in numbered if number in wanted]
     return f"{path}, line{'s' if len(lines) > 1 else ''} {' and '.join(lines)}"
 
 
 def _refuse_first_odd_record(path: Path, data: bytes, columns: int) -> None:
     """Raise UserError for the first record with another number of fields, or whose quotes do not match."""
-    for line, _, fields in _records(path, data, strict=True):
-        if len(fields) != columns:
-            shown = ",".join(fields)[:SHOWN_CHARACTERS]
-            raise UserError(
-                f"{path}, line {line}: expected {columns} fields, as in the header, found {len(fields)}: {shown!r}; "
-                f"correct the line"
-            )
+    for line, _, fields in records(path, data, strict=True):
+        check_width(path, line, fields, columns)

@@ -8,7 +8,7 @@ the file's stem, those of a multi-frame file by the stem and the frame's number:
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import LABELS, UserError
+from pipeline.datasets.csv_text import some
 from pipeline.datasets.label_csv import LabelCsv, read_label_csv
 from pipeline.datasets.listing import Listing
 
@@ -29,8 +30,6 @@ FRAME_ID = re.compile(r"(?P<stem>.+)\.[1-9][0-9]{0,8}", re.DOTALL)
 """What a slice id may look like that is no file's stem."""
 LONGEST_STEM = 200
 """Bytes; a cached image bears the slice's id, and file systems take 255 with what stands before and behind it."""
-SHOWN = 5
-"""IDs that an error names."""
 
 
 def read_listing(raw: Path) -> Listing:
@@ -101,9 +100,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     if len(differs):
         row = differs[0]
         ids = pc.take(table.ids, pa.array(differs)).unique().to_pylist()
-        raise UserError(
-            f"{table.where(table.firsts[row], row)}: rows of the same ID differ: {_some(ids)}; correct them"
-        )
+        raise UserError(f"{table.where(table.firsts[row], row)}: rows of the same ID differ: {some(ids)}; correct them")
     wide = np.full((len(slice_ids), len(LABELS)), -1, dtype=np.int8)
     wide[table.slice_codes, table.label_codes] = values
     _check_complete(table, wide >= 0, "given")
@@ -111,7 +108,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     if wrong.any():
         row = np.argmax(wrong[table.slice_codes] & (table.label_codes == LABELS.index("any")))
         raise UserError(
-            f"{table.where(row)}: `any` is not the maximum of the other labels for {_some(slice_ids[wrong])}"
+            f"{table.where(row)}: `any` is not the maximum of the other labels for {some(slice_ids[wrong])}"
         )
     return pd.DataFrame(wide, columns=list(LABELS), index=pd.Index(slice_ids, name="slice_id"))
 
@@ -138,7 +135,7 @@ def _read_sample(path: Path) -> LabelCsv:
     if len(repeated):
         row = repeated[0]
         ids = pc.take(table.ids, pa.array(repeated)).unique().to_pylist()
-        raise UserError(f"{table.where(table.firsts[row], row)}: IDs are repeated: {_some(ids)}; correct the file")
+        raise UserError(f"{table.where(table.firsts[row], row)}: IDs are repeated: {some(ids)}; correct the file")
     asked = np.zeros((len(table.slice_ids), len(LABELS)), dtype=bool)
     asked[table.slice_codes, table.label_codes] = True
     _check_complete(table, asked, "asked")
@@ -150,7 +147,7 @@ def _check_complete(table: LabelCsv, present: np.ndarray, what: str) -> None:
     lacking = ~present.all(axis=1)
     if lacking.any():
         row = np.argmax(lacking[table.slice_codes])
-        slice_ids = _some(table.slice_ids[lacking])
+        slice_ids = some(table.slice_ids[lacking])
         raise UserError(f"{table.where(row)}: not all of {', '.join(LABELS)} are {what} for {slice_ids}")
 
 
@@ -164,7 +161,7 @@ def _read_asked(path: Path, files: pd.DataFrame) -> pd.Index:
     asked = pd.Index(read_sample_submission(path))
     unknown = asked[~_is_in(asked, _slices_of(asked, files, "test")["slice_id"])]
     if len(unknown):
-        raise UserError(f"{path}: {len(unknown)} slices have no file in {FOLDERS['test']}/: {_some(unknown)}")
+        raise UserError(f"{path}: {len(unknown)} slices have no file in {FOLDERS['test']}/: {some(unknown)}")
     return asked
 
 
@@ -200,7 +197,7 @@ def _compare_with_labels(path: Path, labels: pd.DataFrame, labelled: pd.DataFram
     if not has_file.any():
         raise UserError(f"{path} does not match: none of its slices has a file in {FOLDERS['train']}/")
     if not has_file.all():
-        log.warning("%s: %d labelled slices have no file: %s", path, (~has_file).sum(), _some(labels.index[~has_file]))
+        log.warning("%s: %d labelled slices have no file: %s", path, (~has_file).sum(), some(labels.index[~has_file]))
 
 
 def _names_in(folder: Path) -> list[str]:
@@ -211,7 +208,7 @@ def _names_in(folder: Path) -> list[str]:
             names = sorted(e.name for e in entries if e.name.lower().endswith(".dcm") and not e.is_dir())
     unwritable = [name for name in names if not _is_utf8(name)]
     if unwritable:
-        raise UserError(f"{folder}: file names are not UTF-8: {_some(map(ascii, unwritable))}; rename them")
+        raise UserError(f"{folder}: file names are not UTF-8: {some(map(ascii, unwritable))}; rename them")
     return names
 
 
@@ -233,10 +230,3 @@ def _masks(raw: Path, slice_ids: pd.Series) -> list[str | None]:
     folder = raw / "masks"
     known = set(os.listdir(folder)) if folder.is_dir() else set()
     return [f"{folder.as_posix()}/{i}.png" if f"{i}.png" in known else None for i in slice_ids]
-
-
-def _some(ids: Iterable[str]) -> str:
-    """Return the first few of some ids, and how many more there are."""
-    ids = list(ids)
-    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    return ", ".join(ids[:SHOWN]) + more

@@ -39,3 +39,4 @@ RECIPE = Run(
 VARIANTS = burduja2020.VARIANTS | {"effnetb4": Variant({"train.encoder": "test_efficientnet", "sequence.kind": "none"})}
 
 TABLES = burduja2020.TABLES
+READER_TABLE = burduja2020.READER_TABLE

@@ -30,3 +30,4 @@ RECIPE = Run(
 VARIANTS = {name: burduja2020.VARIANTS[name] for name in ("cnn", "preds", "pca120")}
 
 TABLES = burduja2020.TABLES
+READER_TABLE = burduja2020.READER_TABLE
