@@ -30,10 +30,11 @@ def lay_out_raw(folder: Path, paths: Paths, slices: pd.DataFrame, seed: int) -> 
     for split in ("train", "test"):
         (folder / paths.raw / f"stage_2_{split}").mkdir(parents=True)
     write_label_files(folder, paths, slices)
-    stored = np.random.default_rng(seed).integers(1000, 1160, (SIZE_PX, SIZE_PX)).astype(np.int16)
+    rng = np.random.default_rng(seed)
     template = folder / "template.dcm"
     for _, scan in slices.groupby("scan_id"):
         first = scan.iloc[0]
+        stored = rng.integers(1000, 1160, (SIZE_PX, SIZE_PX)).astype(np.int16)
         write_slice(template, _header(first, FOOT_MM + first["z_mm"]), stored)
         content = template.read_bytes()
         for row in scan.itertuples():

@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills-seed", type=int, default=0, help="seeds the moments of the kills")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make an error of a warning; in pyproject.toml it would import numpy before the number of its threads is set."""
+    config.addinivalue_line("filterwarnings", "error::numpy.exceptions.VisibleDeprecationWarning")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what only `make torture` has the time for."""
     if not config.getoption("-m"):
