@@ -1,5 +1,6 @@
 """The straightforward ways that stages are compared with, each written from its description and nothing cleverer."""
 
+import random
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,8 @@ class StraightforwardImages(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
         image = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
-        self.augment.set_random_seed(seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode())))
+        seed = seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode()))
+        self.augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
         image = self.augment(image=image)["image"]
         return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(self.labels[index])
 

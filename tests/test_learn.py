@@ -24,7 +24,7 @@ from pipeline.learn.modules import VALIDATION_SCORE, ScanModule, SliceModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.learn.seeds import seed_of
-from pipeline.learn.slice_data import SliceImages, augmentation, read_png, slice_loader
+from pipeline.learn.slice_data import SliceImages, augmentation, read_png, seed_augmentation, slice_loader
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_slice_classifier
 from pipeline.nets.scan_bilstm import ScanBiLSTM
@@ -142,6 +142,23 @@ def test_augmentations_that_can_be_checked_by_eye(train, moves, png_paths):
     np.testing.assert_array_equal(augmented.numpy().transpose(1, 2, 0), moves(image))
 
 
+def test_flip_affine_and_brightness_come_independently_of_each_other():
+    halves = {"flip": 0.5, "affine_chance": 0.5, "brightness_chance": 0.5}
+    augment = augmentation(Train(**halves, shift=0.2, brightness=0.1))
+    image = np.full((32, 32, 3), 100, np.uint8)
+    image[:, 16:] = 200  # brightened or not, dark is only what comes from outside
+    draws = 800
+    combinations = dict.fromkeys(itertools.product((False, True), repeat=3), 0)
+    for seed in range(draws):
+        seed_augmentation(augment, seed)
+        found = augment(image=image)["image"]
+        is_flipped = found[:, :16].sum() > found[:, 16:].sum()
+        combinations[is_flipped, (found < 50).any(), found.max() != 200] += 1
+    for combination, times in combinations.items():
+        # An eighth each, within five standard deviations.
+        assert abs(times - draws / 8) < 5 * (draws / 8 * 7 / 8) ** 0.5, combination
+
+
 def test_order_and_seeds_are_those_of_runs_before():
     assert seed_of(0, 1, 2, 5) == 1501125226
     sampler = EpochSampler(10, (0, 1))
@@ -157,7 +174,7 @@ def test_a_batch_holds_what_decoding_and_augmenting_one_slice_after_the_other_gi
     assert batch.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_array_equal(batch_labels.numpy(), labels[[7, 0, 7]])
     for image, (epoch, index) in zip(batch, keys, strict=True):
-        augment.set_random_seed(seed_of(3, 1, epoch, zlib.crc32(f"{index:02}".encode())))
+        seed_augmentation(augment, seed_of(3, 1, epoch, zlib.crc32(f"{index:02}".encode())))
         expected = augment(image=cv2.imread(png_paths[index])[:, :, ::-1])["image"]
         np.testing.assert_array_equal(image.numpy().transpose(1, 2, 0), expected)
 

@@ -1,6 +1,7 @@
 """Feeding cached PNGs to the network: decoding, augmentation, and an order that depends on the epoch alone."""
 
 import os
+import random
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,14 @@ def augmentation(train: Train) -> A.Compose:
             ),
         ]
     )
+
+
+def seed_augmentation(augment: A.Compose, seed: int) -> None:
+    """Let an augmentation draw what belongs to a seed, its transforms one after the other from the same numbers.
+
+    `set_random_seed` would begin the same numbers anew for each transform: what is flipped would always be brightened.
+    """
+    augment.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 class SliceImages(Dataset):
@@ -89,7 +98,7 @@ class SliceImages(Dataset):
         image = read_png(Path(self.paths[index]))
         if self.augment is None:
             return image
-        self.augment.set_random_seed(seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode())))
+        seed_augmentation(self.augment, seed_of(*self.seed, epoch, zlib.crc32(self.slice_ids[index].encode())))
         return self.augment(image=image)["image"]
 
 
