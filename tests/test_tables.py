@@ -245,3 +245,13 @@ def test_items_that_cannot_be_had_are_an_error():
 
     with pytest.raises(OSError, match="the table cannot be read"):
         list(parallel_map(float, items(), 2, "numbers", total=6 * CHUNK_ITEMS))
+
+
+def test_vectors_are_kept_without_a_dictionary(tmp_path):
+    contract, table, matrix = embeddings(["a", "b", "test"])
+    write_stream(tmp_path / "e.parquet", contract, [table], {}, "slice_id")
+    group = pq.read_metadata(tmp_path / "e.parquet").row_group(0)
+    encodings = {column.path_in_schema: column.encodings for column in map(group.column, range(group.num_columns))}
+    assert set(encodings.pop("vector.list.element")) == {"BYTE_STREAM_SPLIT", "RLE"}
+    assert all("RLE_DICTIONARY" in found for found in encodings.values())
+    np.testing.assert_array_equal(read_vectors(tmp_path / "e.parquet")[1], matrix)

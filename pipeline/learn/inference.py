@@ -44,17 +44,10 @@ def embed_batches(
 
 
 def inference_network(network: "SliceClassifier", where: torch.device) -> "SliceClassifier":
-    """Return a slice classifier as it is to run on a device: channels last, on a GPU batch normalisation folded.
+    """Return a slice classifier as it runs fastest on a device: batch normalisation folded, channels last."""
+    from pipeline.nets.folded import folded
 
-    On a CPU folding saves a tenth of the time, but rounds otherwise: embeddings of half precision would change in a
-    place in a thousand, and with them all that is trained on them.
-    """
-    network = network.eval()
-    if where.type != "cpu":
-        from pipeline.nets.folded import folded
-
-        network = folded(network)
-    return network.to(where, memory_format=torch.channels_last)
+    return folded(network).to(where, memory_format=torch.channels_last)
 
 
 def run_slices(network: "SliceClassifier", images: Tensor) -> tuple[Tensor, Tensor]:
