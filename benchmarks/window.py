@@ -41,11 +41,11 @@ SLICES = 64
 """Different slices, each of which a call passes once."""
 ROUNDS = 15
 
-FILES_A_CORE = 1600
+FILES_A_CORE = 3200
 """Of the rows on all cores: enough that what starting and ending costs is lost in them."""
 SCAN_SLICES = 32
 """Images in a folder, as of a scan."""
-SCALING_ROUNDS = 3
+SCALING_ROUNDS = 5
 
 MOST_DIFFERENT = 1e-3
 """Share of values that may lie one grey level apart: ties, which float64 does not always keep."""
