@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 
@@ -24,6 +25,14 @@ def machine_note() -> str:
     """Say how much the cores together do of what one does alone, by a pure function in plain processes."""
     together = cores() * busy_seconds(1) / busy_seconds(cores())
     return f"plain processes that compute and nothing else do {together:.2f} times as much on {cores()} cores as on one"
+
+
+def gathering_note(parallel: Callable[[], object]) -> str:
+    """Say how much of the cores' time this process itself takes, to hand out items and to gather results."""
+    own, began = time.process_time(), time.perf_counter()
+    parallel()
+    share = (time.process_time() - own) / (cores() * (time.perf_counter() - began))
+    return f"handing out and gathering takes {share:.0%} of their time"
 
 
 def busy_seconds(processes: int) -> float:

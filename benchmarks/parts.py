@@ -1,6 +1,7 @@
 """The parts of the benchmark: each a module of that name and a process of its own, whose rows make one table."""
 
 import argparse
+import gc
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ def run_part(table: str, rows: Callable[[], Sequence[Cost | Comparison]], descri
     """Be the command line of a part: measure its rows, print them, write them into the machine's file."""
     argparse.ArgumentParser(prog=f"python -m benchmarks.{table}", description=description).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    gc.freeze()  # as the pipeline's command line does behind its imports
     write_and_print(table, rows())
 
 

@@ -17,7 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.baselines import straightforward_png, straightforward_window
 from benchmarks.comparison import Comparison, Target, alternating
-from benchmarks.cores import cores, machine_note
+from benchmarks.cores import cores, gathering_note, machine_note
 from benchmarks.parts import run_part
 from pipeline.config import BASE, View
 from pipeline.core.hounsfield import is_wrapped, to_hu
@@ -208,7 +208,8 @@ def _scaling(folder: Path, headers: dict[Path, Header]) -> list[Comparison]:
         seconds = alternating(partial(stage, cores()), partial(stage, 1), SCALING_ROUNDS)
         value, compared = (len(files) / each for each in seconds)
         target = Target("times", 0.9 * cores())
-        found.append(Comparison(f"{name}, all cores", "slices/s", value, target, compared, note))
+        text = f"{note}; {gathering_note(lambda stage=stage: stage(cores()))}"
+        found.append(Comparison(f"{name}, all cores", "slices/s", value, target, compared, text))
     return found
 
 

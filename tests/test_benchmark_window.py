@@ -82,3 +82,12 @@ def test_cores_are_measured_by_plain_processes(monkeypatch):
 
 def test_a_busy_process_says_how_long_it_took():
     assert 0 < cores.busy_seconds(1) < 60
+
+
+def test_the_share_of_the_process_that_gathers(monkeypatch):
+    clocks = {"process_time": iter((1.0, 2.0)), "perf_counter": iter((10.0, 12.0))}
+    for name, times in clocks.items():
+        monkeypatch.setattr(cores.time, name, lambda times=times: next(times))
+    monkeypatch.setattr(cores, "cores", lambda: 2)
+    # One second of the two that each of two cores had.
+    assert cores.gathering_note(lambda: None) == "handing out and gathering takes 25% of their time"
