@@ -89,6 +89,8 @@ def _row_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Tab
             table = file.read_row_group(group, columns=columns, use_threads=False)
             yield table
             bar.update(table.num_rows)
+            del table
+            pa.default_memory_pool().release_unused()  # else it keeps several row groups' worth
 
 
 def _save(path: Path, reducer: Reducer, fitted_on: int, embeddings_digest: str) -> None:

@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from pipeline.shell.progress import progress
 
-CHUNK_ITEMS = 32
+CHUNK_ITEMS = 128
 """Items that one task works through: large enough that sending a task costs nothing beside it."""
 
 
