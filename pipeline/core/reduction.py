@@ -7,6 +7,9 @@ from scipy.linalg.blas import dsyrk
 
 from pipeline.config import UserError
 
+NEAR_ROWS = 64
+"""Rows that are converted at a time: a megabyte of 2048 features in float64."""
+
 
 @dataclass
 class Moments:
@@ -65,11 +68,18 @@ class Reducer:
         """Return reduced vectors (rows, width) float32 of embeddings (rows, features) and probabilities (rows, 6)."""
         if self.method == "predictions_only":
             return probabilities.astype(np.float32)
-        # By way of float64: numpy has no quick way from half precision to float32, and the values are the same.
-        vectors = vectors.astype(np.float64).astype(np.float32)
+        vectors = _float32(vectors)
         if self.components is not None and self.mean is not None:
             return (vectors - self.mean.astype(np.float32)) @ self.components.T.astype(np.float32)
         return vectors if self.indices is None else vectors[:, self.indices]
+
+
+def _float32(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors in float32 by way of float64, to which numpy has a quick way from half precision."""
+    single = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), NEAR_ROWS):  # few enough to stay in the cache in between
+        single[start : start + NEAR_ROWS] = vectors[start : start + NEAR_ROWS].astype(np.float64)
+    return single
 
 
 def fit_pca(moments: Moments, count: int) -> Reducer:
