@@ -5,8 +5,9 @@ Rows of the table `stages`. A row holds one figure, what it is compared with, an
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 HEAD = ("stage", "unit", "straightforward", "here", "ratio", "to reach", "reached")
 NOT_MEASURED = "not measured"
@@ -89,16 +90,23 @@ def figure(value: float) -> str:
 
 def alternating(ours: Callable[[], object], baseline: Callable[[], object], rounds: int) -> tuple[float, float]:
     """Return the median seconds of a call of each, called in turn so many times after one call that does not count."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(rounds + 1):
-        for kept, call in zip(seconds, (ours, baseline), strict=True):
-            began = time.perf_counter()
-            call()
-            if turn:
-                kept.append(time.perf_counter() - began)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+    seconds = medians_in_turn((partial(seconds_of, ours), partial(seconds_of, baseline)), rounds)
+    return seconds[0], seconds[1]
+
+
+def medians_in_turn(measures: Sequence[Callable[[], float]], rounds: int) -> list[float]:
+    """Return the median of what each measure returns, called in turn so many times after one that does not count."""
+    turns = [[measure() for measure in measures] for _ in range(rounds + 1)]
+    return [statistics.median(found) for found in zip(*turns[1:], strict=True)]
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def median_seconds(call: Callable[[], object], rounds: int) -> float:
     """Return the median seconds of a call, after one that does not count."""
-    return alternating(call, lambda: None, rounds)[0]
+    return medians_in_turn([partial(seconds_of, call)], rounds)[0]

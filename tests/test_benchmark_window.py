@@ -1,5 +1,8 @@
 """The benchmark of the stage `window`: its baselines agree with the stage, and its rows say what they compare."""
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -56,7 +59,7 @@ def test_images_that_differ_are_seen():
 
 def test_rows_of_small_slices(headers, monkeypatch):
     monkeypatch.setattr(window, "make_slices", lambda _: headers)
-    monkeypatch.setattr(window, "machine_note", lambda: "a note")
+    monkeypatch.setattr(window, "processes_apart", lambda function, parts: nullcontext(lambda: float(len(parts))))
     monkeypatch.setattr(window, "cores", lambda: 2)
     for name, value in (("SLICES", 3), ("ROUNDS", 1), ("SCALING_ROUNDS", 1), ("FILES_A_CORE", 70)):
         monkeypatch.setattr(window, name, value)
@@ -66,28 +69,26 @@ def test_rows_of_small_slices(headers, monkeypatch):
         "DICOM to PNG, one core": Target("times", 4),
         "DICOM to PNG beside reading, encoding and writing alone": Target("share", 1.5),
         "index, all cores": Target("times", 1.8),
+        "index, all cores, beside processes on their own": Target("share", 1.1),
         "window, all cores": Target("times", 1.8),
+        "window, all cores, beside processes on their own": Target("share", 1.1),
     }
-    assert [row.unit for row in rows] == 3 * ["ms a slice"] + 2 * ["slices/s"]
+    assert [row.unit for row in rows] == 3 * ["ms a slice"] + 2 * ["slices/s", "ms a slice"]
+    assert [row.baseline for row in rows[4::2]] == 2 * [pytest.approx(2000 / 140)]
     assert all(row.value > 0 and row.baseline > 0 for row in rows)
     assert rows[1].baseline == pytest.approx(rows[1].value * rows[1].ratio())
     assert all(row.note for row in rows)
 
 
-def test_cores_are_measured_by_plain_processes(monkeypatch):
-    monkeypatch.setattr(cores, "cores", lambda: 2)
-    monkeypatch.setattr(cores, "busy_seconds", {1: 1.0, 2: 1.25}.get)
-    assert cores.machine_note().endswith("do 1.60 times as much on 2 cores as on one")
+def touch(path):
+    Path(path).touch()
 
 
-def test_a_busy_process_says_how_long_it_took():
-    assert 0 < cores.busy_seconds(1) < 60
-
-
-def test_the_share_of_the_process_that_gathers(monkeypatch):
-    clocks = {"process_time": iter((1.0, 2.0)), "perf_counter": iter((10.0, 12.0))}
-    for name, times in clocks.items():
-        monkeypatch.setattr(cores.time, name, lambda times=times: next(times))
-    monkeypatch.setattr(cores, "cores", lambda: 2)
-    # One second of the two that each of two cores had.
-    assert cores.gathering_note(lambda: None) == "handing out and gathering takes 25% of their time"
+def test_plain_processes_work_through_parts_of_their_own(tmp_path):
+    parts = [[str(tmp_path / name) for name in part] for part in ("ab", "cde")]
+    with cores.processes_apart(touch, parts) as work_once:
+        for _ in range(2):
+            assert 0 < work_once() < 60
+            assert sorted(path.name for path in tmp_path.iterdir()) == list("abcde")
+            for path in tmp_path.iterdir():
+                path.unlink()

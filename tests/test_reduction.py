@@ -21,24 +21,27 @@ def moments_of(vectors, pieces):
 
 def test_streamed_moments_are_numpys_mean_and_covariance():
     moments = moments_of(VECTORS, 7)
-    np.testing.assert_allclose(moments.mean(), VECTORS.astype(float).mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(moments.covariance(), np.cov(VECTORS.astype(float).T), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(moments.mean(), VECTORS.astype(float).mean(axis=0), atol=1e-7)
+    expected = np.cov(VECTORS.astype(float).T)
+    spread = np.sqrt(np.diag(expected))
+    # Sums of a batch are float32. About zero, not about the mean, the features at 90 would lose four digits.
+    np.testing.assert_allclose(moments.covariance() / np.outer(spread, spread), np.corrcoef(VECTORS.T), atol=1e-6)
 
 
 def test_pca_is_scikit_learns_up_to_sign():
     reducer = fit_pca(moments_of(VECTORS, 4), 5)
     theirs = PCA(5, svd_solver="full").fit(VECTORS.astype(float))
     signs = np.sign((reducer.components * theirs.components_).sum(axis=1))
-    np.testing.assert_allclose(reducer.components, theirs.components_ * signs[:, None], atol=1e-8)
+    np.testing.assert_allclose(reducer.components, theirs.components_ * signs[:, None], atol=5e-6)
     np.testing.assert_allclose(
         reducer.apply(VECTORS, NO_PROBABILITIES), theirs.transform(VECTORS.astype(float)) * signs, atol=2e-3
     )
-    assert reducer.explained == pytest.approx(theirs.explained_variance_ratio_.sum())
+    assert reducer.explained == pytest.approx(theirs.explained_variance_ratio_.sum(), rel=1e-6)
 
 
 def test_pca_does_not_depend_on_how_the_rows_arrive_and_fixes_its_signs():
     one, many = fit_pca(moments_of(VECTORS, 1), 3), fit_pca(moments_of(VECTORS[::-1], 50), 3)
-    np.testing.assert_allclose(one.components, many.components, atol=1e-9)
+    np.testing.assert_allclose(one.components, many.components, atol=5e-6)
     largest = np.abs(one.components).argmax(axis=1)
     assert (one.components[np.arange(3), largest] > 0).all()
 
