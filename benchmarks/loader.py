@@ -18,10 +18,11 @@ from benchmarks.comparison import NO_GPU, Comparison, Target, alternating
 from benchmarks.parts import THREADS, run_part
 from benchmarks.phantom_pngs import write_pngs
 from benchmarks.training_steps import TrainingSteps
-from pipeline.config import LABELS, Settings, recipe
+from pipeline.config import LABELS, Settings
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.slice_data import SliceImages, augmentation, slice_loader
 from pipeline.nets.build import build_slice_classifier
+from pipeline.runs import recipe
 
 SETTINGS = recipe("burduja2020").settings
 SEED = (0, 0)

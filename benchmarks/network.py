@@ -23,9 +23,10 @@ from benchmarks.parts import THREADS, run_part
 from benchmarks.phantom_pngs import phantom_images, write_pngs
 from benchmarks.probabilities import check_probabilities
 from benchmarks.untrained import as_batch, settled_classifier
-from pipeline.config import Settings, recipe
+from pipeline.config import Settings
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.inference import embed_batches, inference_network
+from pipeline.runs import recipe
 
 QUICKSTART, BURDUJA = recipe("quickstart").settings, recipe("burduja2020").settings
 

@@ -10,11 +10,12 @@ from benchmarks.baselines import straightforward_scan_logits
 from benchmarks.comparison import NO_GPU, Comparison, Target, alternating
 from benchmarks.full_size_data import RSNA_TRAIN, SCAN_SLICES, SCAN_SLICES_SD
 from benchmarks.parts import THREADS, run_part
-from pipeline.config import recipe, variant
+from pipeline.config import variant
 from pipeline.learn.devices import device
 from pipeline.learn.modules import ScanModule
 from pipeline.learn.scan_data import ScanBatch, Scans, scan_loader
 from pipeline.nets.build import build_sequence
+from pipeline.runs import recipe
 
 SETTINGS = variant(recipe("burduja2020").settings, **{"sequence.batch_scans": 64})
 SAMPLE_SCANS = 640

@@ -11,16 +11,8 @@ from types import ModuleType
 from typing import Any
 
 from pipeline import plan
-from pipeline.config import (
-    Run,
-    UserError,
-    base_recipe,
-    make_run,
-    published_readers,
-    published_tables,
-    recipe_folds,
-    variant_names,
-)
+from pipeline.config import Run, UserError, fold_count
+from pipeline.runs import base_recipe, make_run, published_readers, published_tables, recipe_folds, variant_names
 from pipeline.shell import lock
 from pipeline.shell.atomic import remove_leftovers
 
@@ -95,8 +87,8 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
     recipe_name = recipe_of(arguments)
     run = make_run(recipe_name, _changes(arguments.set), arguments.name, arguments.seed)
     folds = _folds(arguments.folds, run, recipe_name)
-    if arguments.fold is not None and not 0 <= arguments.fold < run.settings.split.folds:
-        raise UserError(f"FOLD={arguments.fold}: folds are 0 to {run.settings.split.folds - 1}")
+    if arguments.fold is not None and not 0 <= arguments.fold < fold_count(run.settings):
+        raise UserError(f"FOLD={arguments.fold}: {_known_folds(run)}")
     for name, value in (("N_JOBS", arguments.n_jobs), ("THREADS", arguments.threads)):
         if value is not None and value < 1:
             raise UserError(f"{name}={value}: give at least 1")
@@ -153,12 +145,18 @@ def _changes(words: list[str]) -> dict[str, str]:
 
 def _folds(text: str | None, run: Run, recipe_name: str) -> tuple[int, ...]:
     if not text or not text.strip():
-        return recipe_folds(recipe_name)
-    known = range(run.settings.split.folds)
+        return recipe_folds(recipe_name)[: fold_count(run.settings)]
+    known = range(fold_count(run.settings))
     words = text.replace(",", " ").split()
     if any(not word.isdigit() or int(word) not in known for word in words) or len(set(words)) != len(words):
-        raise UserError(f"FOLDS={text!r}: give different numbers from 0 to {known[-1]}")
+        raise UserError(f"FOLDS={text!r}: give different numbers; {_known_folds(run)}")
     return tuple(sorted(int(word) for word in words))
+
+
+def _known_folds(run: Run) -> str:
+    if run.settings.split.kind == "holdout":
+        return "the one model of split.kind=holdout is fold 0"
+    return f"folds are 0 to {fold_count(run.settings) - 1}"
 
 
 def main() -> int:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, Predict, PublishedRow, PublishedTable, last_stage
+from pipeline.config import LABELS, Predict, last_stage
 from pipeline.core.intervals import Interval, intervals
 from pipeline.core.metrics import slice_losses
 from pipeline.core.predictions import look_up, out_of_fold_rows
 from pipeline.core.rows import label_matrix
 from pipeline.core.text_table import limits, number, text_table
 from pipeline.plan import Job, Paths, require
+from pipeline.published import PublishedRow, PublishedTable
 from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table

@@ -2,11 +2,7 @@
 
 import dataclasses
 import hashlib
-import importlib
 import json
-import pkgutil
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,16 +29,24 @@ class View:
 
     name: str = "brain3"
     kind: str = "windows"
+    """`windows`: 8 bit, a channel a window; `hu`: Hounsfield units, 16 bit, one channel."""
     windows: tuple[tuple[float, float], ...] = ((40.0, 80.0), (80.0, 200.0), (40.0, 380.0))
-    """(centre, width) in HU of each channel."""
+    """(centre, width) in HU of each channel; not used by `hu`."""
     size: int = 256
     """Pixels of a side of the cached image."""
+    pixel_mm: float = 0.0
+    """Spacing that slices are resampled to in their plane, then cut or padded to `size` about their centre; at 0 the
+    whole slice is resized to `size`. Of `hu` alone."""
+    masks: bool = False
+    """Whether masks of hemorrhage are cached beside the images, in the same geometry. Of `hu` alone."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """How patients are divided (stage `split`)."""
+    """How patients are divided (stage `split`), and which division is used."""
 
+    kind: str = "folds"
+    """`folds`, or `holdout`: one model, trained on `train`, watched on `val`, predicting `test`; it is fold 0."""
     folds: int = 5
     holdout: tuple[float, ...] = (0.65, 0.15, 0.20)
     """Shares of train, val and test in the holdout column."""
@@ -53,6 +57,8 @@ class Split:
 class Train:
     """How the slice classifier is trained (stage `train`); `mean` and `std` are used wherever it runs."""
 
+    network: str = "timm"
+    """What is trained: `timm`, an encoder of that library with a linear head."""
     encoder: str = "resnet18"
     """A timm model name."""
     weights: str = "none"
@@ -67,6 +73,8 @@ class Train:
     """Weight of each label in the loss."""
     flip: float = 0.0
     """Chance of a horizontal flip."""
+    flip_vertical: float = 0.0
+    """Chance of a vertical flip."""
     shift: float = 0.0
     """Largest shift along each axis, as a share of the image's side."""
     rotate_deg: float = 0.0
@@ -149,21 +157,23 @@ BASE = Settings()
 """What every recipe starts from: nothing learned from, nothing augmented, no paper's number."""
 
 CHOICES = {
-    "view.kind": ("windows",),
+    "view.kind": ("windows", "hu"),
+    "split.kind": ("folds", "holdout"),
+    "train.network": ("timm",),
     "reduce.method": ("pca", "largest_weights", "smallest_weights", "largest_std", "none", "predictions_only"),
     "sequence.kind": ("bilstm", "none"),
 }
 
-STAGE_SECTION = {
-    "window": "view",
-    "split": "split",
-    "train": "train",
-    "embed": "embed",
-    "reduce": "reduce",
-    "sequence": "sequence",
-    "predict": "predict",
+STAGE_SECTIONS = {
+    "window": ("view",),
+    "split": ("split",),
+    "train": ("train",),
+    "embed": ("embed",),
+    "reduce": ("reduce",),
+    "sequence": ("sequence",),
+    "predict": ("predict",),
 }
-"""The section that each stage reads, in the pipeline's order: a stage also depends on the sections before its own."""
+"""The sections that each stage reads, in the pipeline's order: a stage also depends on those before its own."""
 
 
 def section_settings(settings: Settings, section: str) -> dict[str, Any]:
@@ -180,6 +190,11 @@ def digest(data: Any) -> str:
 def settings_digest(settings: Settings) -> str:
     """Return 8 hex digits that name all settings of a run."""
     return digest(dataclasses.asdict(settings))
+
+
+def fold_count(settings: Settings) -> int:
+    """Return how many models a run may have: one a fold, or the one of the holdout division."""
+    return settings.split.folds if settings.split.kind == "folds" else 1
 
 
 def last_stage(settings: Settings) -> str:
@@ -265,61 +280,6 @@ class Run:
     parents: "tuple[Run, ...]" = ()
 
 
-@dataclass(frozen=True)
-class Variant:
-    """How the run `<recipe>-<variant>` differs from its recipe, or from the recipe's variant `of`."""
-
-    changes: Mapping[str, Any]
-    of: str = ""
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """A row of a paper's table: what the paper calls it, the variant that it is, and the paper's figure."""
-
-    text: str
-    variant: str
-    """Empty for the recipe itself."""
-    figure: float
-
-
-@dataclass(frozen=True)
-class PublishedTable:
-    """A table of a paper whose rows are variants of its recipe."""
-
-    title: str
-    figure: str
-    """What the figure is, and of which data."""
-    rows: tuple[PublishedRow, ...]
-
-
-@dataclass(frozen=True)
-class PublishedReader:
-    """A reader or a model of a paper's reader study: what the paper calls it, and its figures."""
-
-    text: str
-    stage: str
-    """Ours that it stands beside; empty for a human reader."""
-    figures: Mapping[str, tuple[float | None, ...]]
-    """By figure, a value a label in label order; None where the paper has none."""
-
-
-@dataclass(frozen=True)
-class PublishedReaders:
-    """A paper's table of readers and models on the same scans."""
-
-    title: str
-    scans: str
-    """Which scans they read."""
-    figures: tuple[str, ...]
-    """The table's figures, in its order; `readers` prints it beside its own table of the same ones."""
-    rows: tuple[PublishedReader, ...]
-    decimals: int
-    """That the paper gives."""
-    note: str = ""
-    """What is to be known before its figures are compared with ours; a sentence."""
-
-
 def owner(run: Run, stage: str) -> Run:
     """Return the run under whose name a stage's artefacts lie.
 
@@ -335,102 +295,6 @@ def owner(run: Run, stage: str) -> Run:
 
 
 def _settings_up_to(run: Run, stage: str) -> list[dict[str, Any]]:
-    stages = list(STAGE_SECTION)
-    return [section_settings(run.settings, STAGE_SECTION[s]) for s in stages[: stages.index(stage) + 1]]
-
-
-def recipe_names() -> list[str]:
-    """Return the names of all recipes, sorted."""
-    import pipeline.recipes
-
-    return sorted(module.name for module in pkgutil.iter_modules(pipeline.recipes.__path__))
-
-
-def variant_names(recipe_name: str) -> list[str]:
-    """Return the names of a recipe's variants, in its own order; `<recipe>-<variant>` is a run."""
-    return list(_module(recipe_name).VARIANTS)
-
-
-def recipe(name: str) -> Run:
-    """Return the recipe of that name, or `<recipe>-<variant>`; raises UserError with the known names."""
-    base = base_recipe(name)
-    return _variant_run(base, name[len(base) + 1 :])
-
-
-def base_recipe(name: str) -> str:
-    """Return the recipe that a name or the name of its variant belongs to; raises UserError with the known names."""
-    bases = [known for known in recipe_names() if name == known or name.startswith(f"{known}-")]
-    if not bases:
-        raise UserError(f"RECIPE={name}: no such recipe; recipes are {', '.join(recipe_names())}")
-    base = max(bases, key=len)
-    if name != base and name[len(base) + 1 :] not in variant_names(base):
-        raise UserError(
-            f"RECIPE={name}: no such variant of {base}; its variants are {', '.join(variant_names(base)) or 'none'}"
-        )
-    return base
-
-
-def _variant_run(recipe_name: str, name: str) -> Run:
-    if not name:
-        return _module(recipe_name).RECIPE
-    own = _module(recipe_name).VARIANTS[name]
-    parent = _variant_run(recipe_name, own.of)
-    return Run(f"{recipe_name}-{name}", variant(parent.settings, **own.changes), (parent,))
-
-
-def _module(recipe_name: str) -> Any:
-    return importlib.import_module(f"pipeline.recipes.{recipe_name}")
-
-
-def recipe_folds(name: str) -> tuple[int, ...]:
-    """Return the folds that a recipe, or a variant of it, trains when none are asked for."""
-    return _module(base_recipe(name)).FOLDS
-
-
-def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
-    """Return the paper's tables whose rows a recipe's variants are."""
-    return _module(recipe_name).TABLES
-
-
-def published_readers(recipe_name: str) -> PublishedReaders | None:
-    """Return the reader study of the paper of a recipe, or of a variant's recipe; None where it has none."""
-    return getattr(_module(base_recipe(recipe_name)), "READER_TABLE", None)
-
-
-def make_run(recipe_name: str, changes: dict[str, str] | None = None, name: str | None = None, seed: int = 0) -> Run:
-    """Return the run of a recipe or variant, or one that stands beside it under a name of its own.
-
-    `changes` (dotted field to text) make `<recipe>+<8 hex>`, or `name`; a seed other than 0 adds `-s<seed>`.
-    Raises UserError for unknown recipes, fields, values, and for names that are taken or cannot be a folder's.
-    """
-    run = recipe(recipe_name)
-    if changes:
-        settings = variant(run.settings, **changes)
-        run = _changed(run, changes, f"+{digest({key: _field_value(settings, key) for key in changes})}")
-    if name:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-            raise UserError(f"NAME={name!r}: use letters, digits and . _ + - only, a letter or digit first")
-        if name in _taken_names():
-            raise UserError(f"NAME={name}: a recipe has that name; choose another")
-        run = Run(name, run.settings, run.parents if changes else (run,))
-    if seed:
-        run = _changed(run, {"train.seed": seed}, f"-s{seed}")
-    return run
-
-
-def _changed(run: Run, changes: Mapping[str, Any], suffix: str) -> Run:
-    """Return a run with changes. Its parents are the run itself, and the run's parents with the same changes.
-
-    So a variant and its recipe still share what they share, where the same changes were made to both.
-    """
-    parents = tuple(_changed(parent, changes, suffix) for parent in run.parents)
-    return Run(run.name + suffix, variant(run.settings, **changes), (run, *parents))
-
-
-def _taken_names() -> set[str]:
-    return {name if not own else f"{name}-{own}" for name in recipe_names() for own in ("", *variant_names(name))}
-
-
-def _field_value(settings: Settings, dotted: str) -> Any:
-    section, _, name = dotted.partition(".")
-    return getattr(getattr(settings, section), name)
+    stages = list(STAGE_SECTIONS)
+    before = stages[: stages.index(stage) + 1]
+    return [section_settings(run.settings, section) for s in before for section in STAGE_SECTIONS[s]]

@@ -35,7 +35,8 @@ def main(job: Job) -> None:
     section = section_settings(settings, "embed")
     provenance = Provenance("embed", {"embed": section, "fold": fold}, [*tables, weights], job.threads)
     slices = read_table(paths.slices, ["slice_id", "patient_id", "split"])
-    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds))[["slice_id", "fold", "png"]]
+    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
+    rows = rows[["slice_id", "fold", "png"]]
     network = build_slice_classifier(settings, pretrained=False)
     load_network(weights, network)
     images = SliceImages(rows["png"].tolist(), rows["slice_id"].tolist())

@@ -8,24 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import (
-    BASE,
-    STAGE_SECTION,
-    PublishedReaders,
-    PublishedTable,
-    Run,
-    UserError,
-    digest,
-    last_stage,
-    owner,
-    section_settings,
-)
+from pipeline.config import BASE, STAGE_SECTIONS, Run, Settings, UserError, digest, last_stage, owner, section_settings
+from pipeline.published import PublishedReaders, PublishedTable
 
 SUBMIT_STAGES = ("score", "submit")
 """Stages that read the list of folds, and so are redone when it changes."""
 
 
-SETTINGS_STAGES = ("phantom", "index", *STAGE_SECTION, *SUBMIT_STAGES)
+SETTINGS_STAGES = ("phantom", "index", *STAGE_SECTIONS, *SUBMIT_STAGES)
 
 Fold = int | str
 """A fold's number, or `%` for Make's pattern."""
@@ -79,8 +69,8 @@ class Paths:
     @property
     def folds(self) -> Path:
         """Named plainly for the usual split; another split stands beside it under its digest."""
-        split = section_settings(self.run.settings, "split")
-        suffix = "" if split == section_settings(BASE, "split") else f"-{digest(split)}"
+        division = division_settings(self.run.settings)
+        suffix = "" if division == division_settings(BASE) else f"-{digest(division)}"
         return self.data / f"folds{suffix}.parquet"
 
     @property
@@ -225,6 +215,11 @@ def require(path: Path, stage: str) -> Path:
     return path
 
 
+def division_settings(settings: Settings) -> dict[str, Any]:
+    """Return the settings of the stage `split`: FOLDS holds folds and holdout, so that their choice is not its own."""
+    return {name: value for name, value in section_settings(settings, "split").items() if name != "kind"}
+
+
 def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, Any]:
     """Return what a stage's settings file holds: its own sections, and whose artefacts it reads.
 
@@ -237,17 +232,18 @@ def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom
         return {"stage": stage, "reader": job_paths.reader}
     if stage in SUBMIT_STAGES:
         return {"stage": stage, "predict": section_settings(run.settings, "predict"), "folds": list(folds)}
-    section = STAGE_SECTION[stage]
+    if stage == "split":
+        return {"stage": stage, "split": division_settings(run.settings)}
     reads = {
-        "split": {},
         "window": {},
-        "train": {"view": job_paths.view, "folds": job_paths.folds.stem},
+        "train": {"view": job_paths.view, "folds": job_paths.folds.stem, "split": run.settings.split.kind},
         "embed": {"train": owner(run, "train").name},
         "reduce": {"embed": owner(run, "embed").name},
         "sequence": {"reduce": owner(run, "reduce").name},
         "predict": {"embed": owner(run, "embed").name, "sequence": owner(run, "sequence").name},
     }[stage]
-    return {"stage": stage, section: section_settings(run.settings, section), "reads": reads}
+    sections = {section: section_settings(run.settings, section) for section in STAGE_SECTIONS[stage]}
+    return {"stage": stage, **sections, "reads": reads}
 
 
 def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:

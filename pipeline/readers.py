@@ -11,7 +11,7 @@ from pipeline.config import LABELS, UserError
 from pipeline.core.predictions import Rows, look_up, out_of_fold_rows, rows_of_test
 from pipeline.core.reader_study import common_scans, kappas, reader_rows, scan_maxima
 from pipeline.core.reader_table import figures_text, kappa_text
-from pipeline.core.rows import label_matrix
+from pipeline.core.rows import label_matrix, patient_folds
 from pipeline.datasets.csv_text import some
 from pipeline.datasets.reader_csv import read_readings
 from pipeline.datasets.rsna import read_labels
@@ -84,7 +84,11 @@ def scan_tables(
     lacking = training - set(next(iter(models.values())).index)
     if lacking:
         patients = slices.drop_duplicates("scan_id").set_index("scan_id")["patient_id"]
-        fold_of = read_table(require(job.paths.folds, "split")).set_index("patient_id")["fold"]
+        split_kind = job.run.settings.split.kind
+        fold_of = patient_folds(read_table(require(job.paths.folds, "split")), split_kind)
+        if split_kind == "holdout":
+            trained = {scan for scan in lacking if fold_of[patients[scan]] not in job.folds}
+            _refuse(path, readings, trained, "no prediction, for split.kind=holdout trained on them; leave them out")
         _refuse_unpredicted(path, readings, {scan: int(fold_of[patients[scan]]) for scan in lacking}, job.folds)
     return truth, models
 

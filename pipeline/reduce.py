@@ -28,7 +28,7 @@ def main(job: Job) -> None:
     embeddings, weights = require(paths.embeddings(fold), "embed"), require(paths.cnn(fold), "train")
     section = section_settings(job.run.settings, "reduce")
     provenance = Provenance("reduce", {"reduce": section, "fold": fold}, [embeddings, weights], job.threads)
-    reducer, fitted_on = fit_reducer(settings, embeddings, weights, fold)
+    reducer, fitted_on = fit_reducer(settings, embeddings, weights, fold, job.run.settings.split.kind)
     contract, reduced = vectors("REDUCED", reducer.width), paths.reduced(fold)
     with provenance.recorded(record_of(reduced), paths.reducer(fold), reduced) as record:
         _save(paths.reducer(fold), reducer, fitted_on, provenance.facts["inputs"][str(embeddings)])
@@ -40,7 +40,9 @@ def main(job: Job) -> None:
     )  # fmt: skip
 
 
-def fit_reducer(settings: Reduce, embeddings: Path, weights: Path, fold: int) -> tuple[Reducer, int]:
+def fit_reducer(
+    settings: Reduce, embeddings: Path, weights: Path, fold: int, split_kind: str = "folds"
+) -> tuple[Reducer, int]:
     """Return the reducer of a fold and the number of training rows that it has seen."""
     method, features = settings.method, pq.read_schema(embeddings).field("vector").type.list_size
     if method == "predictions_only":
@@ -51,15 +53,15 @@ def fit_reducer(settings: Reduce, embeddings: Path, weights: Path, fold: int) ->
         head = load_file(weights)["head.weight"]
         indices = choose_by_weights(head, settings.count, largest=method == "largest_weights")
         return Reducer(method, settings.count, indices=indices), 0
-    moments = _training_moments(settings, embeddings, fold)
+    moments = _training_moments(settings, embeddings, fold, split_kind)
     if method == "pca":
         return fit_pca(moments, settings.count), moments.count
     return Reducer(method, settings.count, indices=choose_by_spread(moments, settings.count)), moments.count
 
 
-def _training_moments(settings: Reduce, embeddings: Path, fold: int) -> Moments:
+def _training_moments(settings: Reduce, embeddings: Path, fold: int, split_kind: str) -> Moments:
     """Return the moments of the fold's training rows: all of them, or `fit_rows` drawn by the settings' seed."""
-    used, _ = training_rows(read_table(embeddings, ["fold"])["fold"], fold)
+    used, _ = training_rows(read_table(embeddings, ["fold"])["fold"], fold, split_kind)
     rows = np.flatnonzero(used)
     if 0 < settings.fit_rows < len(rows):
         kept = np.random.default_rng(settings.seed).choice(rows, settings.fit_rows, replace=False)

@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.config import LABELS, UserError, section_settings, settings_digest
 from pipeline.core.evaluation import evaluate
 from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, prevalences, rows_of_test
-from pipeline.core.rows import label_matrix
+from pipeline.core.rows import label_matrix, patient_folds
 from pipeline.datasets.rsna import read_labels
 from pipeline.plan import Job, Paths, record_of, require
 from pipeline.shell.progress import progress
@@ -35,7 +35,7 @@ def main(job: Job) -> None:
     inputs = [require(paths.slices, "index"), require(paths.folds, "split")]
     inputs += [require(paths.predictions(fold), "predict") for fold in folds]
     slices = read_table(paths.slices, ["slice_id", "patient_id", "split", *LABELS]).set_index("slice_id")
-    fold_of = read_table(paths.folds).set_index("patient_id")["fold"]
+    fold_of = patient_folds(read_table(paths.folds), job.run.settings.split.kind)
     predictions = {fold: read_table(paths.predictions(fold)) for fold in folds}
 
     train = slices[slices["split"] == "train"]

@@ -33,7 +33,7 @@ def main(job: Job) -> None:
     # EMBEDDINGS and REDUCED keep the order of SLICES: scan after scan, each from its most caudal slice up.
     labels = read_table(slices, ["slice_id", "scan_id", *LABELS])
     rows = rows.merge(labels, on="slice_id", how="left", validate="one_to_one")
-    parts = training_rows(rows["fold"], fold)
+    parts = training_rows(rows["fold"], fold, settings.split.kind)
     scans = [
         Scans(
             features[mask],

@@ -4,9 +4,9 @@ import logging
 
 import pandas as pd
 
-from pipeline.config import LABELS, Split, UserError, section_settings
+from pipeline.config import LABELS, Split, UserError
 from pipeline.core.folds import HOLDOUT, check_disjoint, check_stratified, divide, label_rates, patient_table
-from pipeline.plan import Job, record_of, require
+from pipeline.plan import Job, division_settings, record_of, require
 from pipeline.schema import FOLDS, ContractError
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, write_table
@@ -21,7 +21,7 @@ def main(job: Job) -> None:
     """
     paths, split = job.paths, job.run.settings.split
     inputs = [require(paths.slices, "index")]
-    provenance = Provenance("split", {"split": section_settings(job.run.settings, "split")}, inputs, job.threads)
+    provenance = Provenance("split", {"split": division_settings(job.run.settings)}, inputs, job.threads)
     slices = read_table(paths.slices, ["slice_id", "scan_id", "patient_id", "split", *LABELS])
     train = slices[slices["split"] == "train"]
     patients = patient_table(train)

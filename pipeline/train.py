@@ -34,8 +34,8 @@ def main(job: Job) -> None:
         inputs.append(Path(settings.train.weights))
     provenance = Provenance("train", {**sections, "fold": fold}, inputs, job.threads)
     slices = read_table(paths.slices, ["slice_id", "patient_id", "split", *LABELS])
-    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds))
-    train_mask, validation_mask = training_rows(rows["fold"], fold)
+    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
+    train_mask, validation_mask = training_rows(rows["fold"], fold, settings.split.kind)
 
     torch.manual_seed(seed_of(settings.train.seed, fold))
     network = build_slice_classifier(settings, pretrained=True)

@@ -4,22 +4,8 @@ import dataclasses
 
 import pytest
 
-from pipeline.config import (
-    BASE,
-    STAGE_SECTION,
-    Run,
-    UserError,
-    digest,
-    make_run,
-    owner,
-    published_tables,
-    recipe,
-    recipe_folds,
-    recipe_names,
-    settings_digest,
-    variant,
-    variant_names,
-)
+from pipeline.config import BASE, STAGE_SECTIONS, Run, UserError, digest, owner, settings_digest, variant
+from pipeline.runs import make_run, published_tables, recipe, recipe_folds, recipe_names, variant_names
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else():
@@ -124,7 +110,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
 def test_stages_before_the_changed_section_belong_to_the_parent(changed, shared):
     value = {"predict.clip": "0.01"}.get(changed, "5")
     run = make_run("burduja2020", {changed: value})
-    owned_by_parent = [stage for stage in STAGE_SECTION if owner(run, stage).name == "burduja2020"]
+    owned_by_parent = [stage for stage in STAGE_SECTIONS if owner(run, stage).name == "burduja2020"]
     assert owned_by_parent == shared
 
 

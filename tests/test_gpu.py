@@ -11,12 +11,13 @@ from benchmarks.loader import fed_share, loaders
 from benchmarks.phantom_pngs import phantom_images, write_pngs
 from benchmarks.training_steps import TrainingSteps
 from benchmarks.untrained import as_batch, settled_classifier
-from pipeline.config import recipe, variant
+from pipeline.config import variant
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.modules import SliceModule
 from pipeline.learn.slice_data import SliceImages, augmentation, slice_loader
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_slice_classifier
+from pipeline.runs import recipe
 
 pytestmark = [
     pytest.mark.gpu,

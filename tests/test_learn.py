@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Train, recipe, variant
+from pipeline.config import Train, variant
 from pipeline.core.metrics import weighted_log_loss
 from pipeline.learn.devices import choose_gpu, precision
 from pipeline.learn.inference import (
@@ -28,6 +28,7 @@ from pipeline.learn.slice_data import SliceImages, augmentation, read_png, seed_
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_slice_classifier
 from pipeline.nets.scan_bilstm import ScanBiLSTM
+from pipeline.runs import recipe
 
 SETTINGS = variant(recipe("tiny").settings, **{"train.batch": 8})
 STRONG = Train(flip=0.5, shift=0.2, rotate_deg=30, scale=0.2, brightness=0.3, affine_chance=1, brightness_chance=1)

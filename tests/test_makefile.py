@@ -12,7 +12,7 @@ import pytest
 
 from docs.draw_graph import edges
 from pipeline import plan
-from pipeline.config import make_run, recipe_folds, variant_names
+from pipeline.runs import make_run, recipe_folds, variant_names
 from tests.stages import ALL
 
 STAGE_ORDER = [*ALL, "leaderboard"]

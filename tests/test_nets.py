@@ -5,10 +5,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.config import LABELS, UserError, last_stage, recipe, recipe_names, variant, variant_names
+from pipeline.config import LABELS, UserError, last_stage, variant
 from pipeline.nets.build import build_sequence, build_slice_classifier, parameter_count
 from pipeline.nets.scan_bilstm import SIDE_BY_SIDE, ScanBiLSTM
 from pipeline.nets.weights import load_encoder
+from pipeline.runs import recipe, recipe_names, variant_names
 
 
 def lstm(features: int, hidden: int, layers: int) -> int:

@@ -13,8 +13,9 @@ from benchmarks.phantom_pngs import phantom_images, write_pngs
 from benchmarks.probabilities import check_probabilities
 from benchmarks.training_steps import StraightforwardSteps, TrainingSteps
 from benchmarks.untrained import as_batch, settled_classifier
-from pipeline.config import P_LABELS, recipe, variant
+from pipeline.config import P_LABELS, variant
 from pipeline.nets.build import build_slice_classifier
+from pipeline.runs import recipe
 
 SETTINGS = variant(recipe("tiny").settings, **{"train.batch": 8, "embed.batch": 8, "train.brightness_chance": 1})
 CPU = torch.device("cpu")

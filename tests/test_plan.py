@@ -5,7 +5,8 @@ import json
 import pytest
 
 from pipeline import plan
-from pipeline.config import UserError, make_run, recipe
+from pipeline.config import UserError
+from pipeline.runs import make_run, recipe
 
 PHANTOM = plan.PhantomSettings()
 

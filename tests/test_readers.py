@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.config import LABELS, P_LABELS, UserError, published_readers, recipe_names
+from pipeline.config import LABELS, P_LABELS, UserError
 from pipeline.core.reader_study import common_scans, figures_of, kappas, reader_rows, scan_maxima
 from pipeline.datasets.rsna import read_labels
+from pipeline.runs import published_readers, recipe_names
 from pipeline.schema import PREDICTIONS
 from pipeline.shell.tables import read_table, write_table
 from tests.stages import ALL, TINY, job_of, run_stage, run_stages

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.config import LABELS, PublishedReader, PublishedReaders
+from pipeline.config import LABELS
 from pipeline.core.intervals import Interval
 from pipeline.core.reader_study import ReaderRow
 from pipeline.core.text_table import limits, number, text_table
+from pipeline.published import PublishedReader, PublishedReaders
 
 HEADS = {"roc_auc": "ROC AUC", "f1": "F1"}
 """What a figure is called in a table's head, where its name is not plain."""

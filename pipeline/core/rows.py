@@ -7,26 +7,44 @@ import pandas as pd
 
 from pipeline.config import LABELS, UserError
 
+HOLDOUT_NUMBERS = {"test": 0, "val": 1, "train": 2}
+"""The parts of the holdout division as folds: what is predicted is the fold of the one model, 0."""
 
-def cached_slices(slices: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame) -> pd.DataFrame:
+
+def patient_folds(folds: pd.DataFrame, split_kind: str) -> pd.Series:
+    """Return each patient's fold, indexed by patient_id; of the holdout division, HOLDOUT_NUMBERS.
+
+    folds: FOLDS; split_kind: `folds` or `holdout`.
+    """
+    by_patient = folds.set_index("patient_id")
+    return by_patient["fold"] if split_kind == "folds" else by_patient["holdout"].map(HOLDOUT_NUMBERS).astype(np.int8)
+
+
+def cached_slices(
+    slices: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame, split_kind: str = "folds"
+) -> pd.DataFrame:
     """Return the SLICES rows that have a cached image, in their order, with columns `png` and `fold`.
 
-    `fold` is the patient's for training slices and null for test slices, also where a patient is in both parts.
+    `fold` is the patient's, as `patient_folds` has it, for training slices and null for test slices, also where a
+    patient is in both parts.
     """
     rows = slices.merge(images[["slice_id", "path"]].rename(columns={"path": "png"}), on="slice_id", how="inner")
-    rows = rows.merge(folds[["patient_id", "fold"]], on="patient_id", how="left")
-    rows["fold"] = rows["fold"].where(rows["split"] == "train")
+    rows["fold"] = rows["patient_id"].map(patient_folds(folds, split_kind)).where(rows["split"] == "train")
     return rows
 
 
-def training_rows(fold_column: pd.Series, fold: int) -> tuple[np.ndarray, np.ndarray]:
+def training_rows(fold_column: pd.Series, fold: int, split_kind: str = "folds") -> tuple[np.ndarray, np.ndarray]:
     """Return two masks over rows: the ones that fold `fold` trains on, and the ones it is validated on.
 
-    Rows without a fold (test slices) are in neither. Raises UserError where either part is empty.
+    Of folds, validation rows are those that will be predicted; of the holdout division, they are its part `val`. Rows
+    without a fold (test slices) are in neither. Raises UserError where either part is empty.
     """
     known = fold_column.notna().to_numpy()
     numbers = fold_column.fillna(-1).to_numpy(dtype=np.int64)
-    train, validation = known & (numbers != fold), known & (numbers == fold)
+    if split_kind == "holdout":
+        train, validation = (numbers == HOLDOUT_NUMBERS[part] for part in ("train", "val"))
+    else:
+        train, validation = known & (numbers != fold), known & (numbers == fold)
     if not train.any() or not validation.any():
         present = sorted(set(numbers[known].tolist()))
         raise UserError(

@@ -1,21 +1,67 @@
-"""What Lightning trains: a network, the label loss, Adam with a rate an epoch, the challenge's score in validation."""
+"""What Lightning trains: a network, a loss, an optimiser with a rate an epoch, a score in validation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim import Optimizer
 
 from pipeline.core.metrics import weighted_log_loss
 from pipeline.learn.scan_data import ScanBatch
 from pipeline.learn.seeds import seed_of
 
 VALIDATION_SCORE = "val_weighted_log_loss"
+VALIDATION_LOSS = "val_loss"
+"""Of modules whose networks do not give six labels."""
 
 
-class LabelModule(pl.LightningModule):
-    """Trains a network on six labels a slice; subclasses say how a batch becomes logits and labels."""
+def adam(weights: list[nn.Parameter], rate: float) -> Optimizer:
+    """Return Adam for these weights; fused where they lie on a GPU."""
+    # On a CPU the fused one rounds otherwise, and trainings of before would not come out the same.
+    return torch.optim.Adam(weights, lr=rate, fused=weights[0].is_cuda or None)
+
+
+class NetworkModule(pl.LightningModule):
+    """Trains a network by an optimiser with a rate an epoch; subclasses say what a training step's loss is."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rates: Sequence[float],
+        seed: tuple[int, ...],
+        optimizer: Callable[[list[nn.Parameter], float], Optimizer] = adam,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.learning_rates = tuple(learning_rates)
+        self.seed = seed
+        self.optimizer = optimizer
+        self.epochs_run = 0
+        """In this process: a training that went on has run fewer than it has."""
+
+    def on_train_epoch_start(self) -> None:
+        """Count the epoch."""
+        self.epochs_run += 1
+
+    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        """Reseed dropout by (seed, fold, step): a run that was resumed goes on as if it had not been cut off."""
+        torch.manual_seed(seed_of(*self.seed, self.global_step))
+
+    def configure_optimizers(self) -> dict:
+        """Return the optimiser with the settings' learning rate of each epoch; the last one holds for those beyond."""
+        rates = self.learning_rates
+        weights = [weight for weight in self.network.parameters() if weight.requires_grad]
+        optimizer = self.optimizer(weights, rates[0])
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda epoch: rates[min(epoch, len(rates) - 1)] / rates[0]
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+
+class LabelModule(NetworkModule):
+    """Trains a network on six labels a slice by Adam; subclasses say how a batch becomes logits and labels."""
 
     def __init__(
         self,
@@ -24,13 +70,8 @@ class LabelModule(pl.LightningModule):
         loss_weights: Sequence[float],
         seed: tuple[int, ...],
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.learning_rates = tuple(learning_rates)
-        self.seed = seed
+        super().__init__(network, learning_rates, seed)
         self.register_buffer("loss_weights", torch.tensor(loss_weights), persistent=False)
-        self.epochs_run = 0
-        """In this process: a training that went on has run fewer than it has."""
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def logits_and_labels(self, batch: tuple) -> tuple[Tensor, Tensor]:
@@ -44,14 +85,6 @@ class LabelModule(pl.LightningModule):
         """
         each = binary_cross_entropy_with_logits(logits.float(), labels, reduction="none")  # (slices, 6)
         return (each * self.loss_weights).sum(dim=1).mean()
-
-    def on_train_epoch_start(self) -> None:
-        """Count the epoch."""
-        self.epochs_run += 1
-
-    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        """Reseed dropout by (seed, fold, step): a run that was resumed goes on as if it had not been cut off."""
-        torch.manual_seed(seed_of(*self.seed, self.global_step))
 
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -71,16 +104,6 @@ class LabelModule(pl.LightningModule):
         self._validation.clear()
         score = weighted_log_loss(labels.double().numpy(), logits.double().sigmoid().numpy())
         self.log(VALIDATION_SCORE, score, prog_bar=True)
-
-    def configure_optimizers(self) -> dict:
-        """Return Adam with the settings' learning rate of each epoch; the last one holds for the epochs beyond."""
-        rates, weights = self.learning_rates, list(self.network.parameters())
-        # On a CPU the fused one rounds otherwise, and trainings of before would not come out the same.
-        optimizer = torch.optim.Adam(weights, lr=rates[0], fused=weights[0].is_cuda or None)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda epoch: rates[min(epoch, len(rates) - 1)] / rates[0]
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
 
 
 class SliceModule(LabelModule):

@@ -22,13 +22,15 @@ import albumentations as A
 
 
 def augmentation(train: Train) -> A.Compose:
-    """Return the training augmentation: horizontal flip, shift, scaling and rotation together, brightness.
+    """Return the training augmentation: flips, shift, scaling and rotation together, brightness.
 
-    Source: Burduja et al. 2020, section 3.1, for the kinds; the sizes are settings.
+    Sources for the kinds: Burduja et al. 2020, section 3.1; Murphy 2021, section 5.1 (vertical flips). The sizes are
+    settings. A vertical flip that never happens draws no random numbers: recipes without it see what they always saw.
     """
     return A.Compose(
         [
             A.HorizontalFlip(p=train.flip),
+            *([A.VerticalFlip(p=train.flip_vertical)] if train.flip_vertical else []),
             A.Affine(
                 translate_percent=(-train.shift, train.shift),
                 scale=(1 - train.scale, 1 + train.scale),

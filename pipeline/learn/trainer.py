@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import digest
 from pipeline.learn.devices import device, precision
-from pipeline.learn.modules import VALIDATION_SCORE, LabelModule
+from pipeline.learn.modules import VALIDATION_LOSS, VALIDATION_SCORE, NetworkModule
 from pipeline.shell.atomic import atomic_path, remove_leftovers
 from pipeline.shell.provenance import read_json, write_json
 
@@ -36,7 +36,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def fit(
-    module: LabelModule,
+    module: NetworkModule,
     train: DataLoader,
     validation: DataLoader,
     epochs: int,
@@ -84,16 +84,17 @@ def fit(
         train.sampler.set_epoch(finished + 1)
     trainer.fit(module, train, validation, ckpt_path=checkpoint)
     # Absent where a finished training was asked for again: there was no epoch left to validate.
-    score = trainer.callback_metrics.get(VALIDATION_SCORE)
+    scores = {name: trainer.callback_metrics.get(name) for name in (VALIDATION_SCORE, VALIDATION_LOSS)}
     outcome = {
         "epochs": trainer.current_epoch,
         "epochs_run": module.epochs_run,
         "precision": precision(),
         "resumed": checkpoint is not None,
     }
-    if score is not None:
-        log.info("epoch %d: validation weighted log loss %.4f", trainer.current_epoch, score)
-        outcome[VALIDATION_SCORE] = float(score)
+    for name, score in scores.items():
+        if score is not None:
+            log.info("epoch %d: %s %.4f", trainer.current_epoch, name.replace("_", " "), score)
+            outcome[name] = float(score)
     return outcome
 
 

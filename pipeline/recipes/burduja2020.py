@@ -21,7 +21,9 @@ Departs from the paper:
 Its variants are the rows of Table 2, `burduja2020-pca192` and so on; `make ablation` runs them all.
 """
 
-from pipeline.config import BASE, PublishedReader, PublishedReaders, PublishedRow, PublishedTable, Run, Variant, variant
+from pipeline.config import BASE, Run, variant
+from pipeline.published import PublishedReader, PublishedReaders, PublishedRow, PublishedTable
+from pipeline.runs import Variant
 
 FOLDS = (0, 1, 2, 3, 4)
 

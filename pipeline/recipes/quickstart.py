@@ -11,8 +11,9 @@ Differs from burduja2020:
 - in the place of EfficientNet-B4, `quickstart-effnetb4` has the smallest EfficientNet that timm knows.
 """
 
-from pipeline.config import Run, Variant, variant
+from pipeline.config import Run, variant
 from pipeline.recipes import burduja2020
+from pipeline.runs import Variant
 
 FOLDS = (0, 1)
 
