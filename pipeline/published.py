@@ -49,3 +49,34 @@ class PublishedReaders:
     """That the paper gives."""
     note: str = ""
     """What is to be known before its figures are compared with ours; a sentence."""
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A row of a paper's table of figures: what the paper calls it, its figures, and ours that stand beside it."""
+
+    text: str
+    figures: Mapping[str, float]
+    """By figure: `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `f1`, `roc_auc`, `pr_auc`, `log_loss`, `dice`,
+    `volume_r`, `volume_bias_percent`; shares, not percent, but for the last one."""
+    variant: str = ""
+    """Empty for the recipe itself."""
+    stage: str = ""
+    """The predictor of ours; empty for the run's last one."""
+    subset: str = ""
+    """Which cases or label: `any`, `epidural`, ..., `IPH`, `large EDH/SDH`, `balanced`; empty: all that were judged."""
+
+
+@dataclass(frozen=True)
+class FigureTable:
+    """A table of a paper that gives several figures a row."""
+
+    title: str
+    of: str
+    """Of which data, and on what they are counted: slices, scans, lesions."""
+    figures: tuple[str, ...]
+    """The table's columns, in its order."""
+    rows: tuple[FigureRow, ...]
+    decimals: int
+    note: str = ""
+    """What is to be known before these figures are compared with ours; a sentence."""

@@ -18,6 +18,8 @@ class Variant:
 
     changes: Mapping[str, Any]
     of: str = ""
+    folds: tuple[int, ...] = ()
+    """Trained when none are asked for; empty: those of what it differs from."""
 
 
 def recipe_names() -> list[str]:
@@ -63,7 +65,14 @@ def _module(recipe_name: str) -> Any:
 
 def recipe_folds(name: str) -> tuple[int, ...]:
     """Return the folds that a recipe, or a variant of it, trains when none are asked for."""
-    return _module(base_recipe(name)).FOLDS
+    base = base_recipe(name)
+    own = name[len(base) + 1 :]
+    while own:
+        variant = _module(base).VARIANTS[own]
+        if variant.folds:
+            return variant.folds
+        own = variant.of
+    return _module(base).FOLDS
 
 
 def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
