@@ -68,10 +68,10 @@ def recipe_folds(name: str) -> tuple[int, ...]:
     base = base_recipe(name)
     own = name[len(base) + 1 :]
     while own:
-        variant = _module(base).VARIANTS[own]
-        if variant.folds:
-            return variant.folds
-        own = variant.of
+        chosen = _module(base).VARIANTS[own]
+        if chosen.folds:
+            return chosen.folds
+        own = chosen.of
     return _module(base).FOLDS
 
 
