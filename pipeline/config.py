@@ -164,6 +164,9 @@ CHOICES = {
     "sequence.kind": ("bilstm", "none"),
 }
 
+WHOLE_NETWORKS = ("densenet", "mask_rcnn")
+"""Networks that take slices with their neighbours and are trained in one piece: no embeddings, nothing to reduce."""
+
 STAGE_SECTIONS = {
     "window": ("view",),
     "split": ("split",),
@@ -195,6 +198,11 @@ def settings_digest(settings: Settings) -> str:
 def fold_count(settings: Settings) -> int:
     """Return how many models a run may have: one a fold, or the one of the holdout division."""
     return settings.split.folds if settings.split.kind == "folds" else 1
+
+
+def trains_whole(settings: Settings) -> bool:
+    """Return whether the stage `train` leaves all that `predict` needs: a network that is trained in one piece."""
+    return settings.train.network in WHOLE_NETWORKS
 
 
 def last_stage(settings: Settings) -> str:

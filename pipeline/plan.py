@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import BASE, STAGE_SECTIONS, Run, Settings, UserError, digest, last_stage, owner, section_settings
+from pipeline.config import (
+    BASE,
+    STAGE_SECTIONS,
+    Run,
+    Settings,
+    UserError,
+    digest,
+    last_stage,
+    owner,
+    section_settings,
+    trains_whole,
+)
 from pipeline.published import PublishedReaders, PublishedTable
 
 SUBMIT_STAGES = ("score", "submit")
@@ -125,6 +136,9 @@ class Paths:
 
     def predictions(self, fold: Fold) -> Path:
         return self.submissions / f"fold-{fold}.parquet"
+
+    def scan_predictions(self, fold: Fold) -> Path:
+        return self.submissions / f"fold-{fold}.scans.parquet"
 
     def score(self, fold: Fold) -> Path:
         """The score file of a fold, of `oof` (out of fold) or of `test`."""
@@ -316,6 +330,13 @@ def settings_files(
     return {stage: (paths.settings_file(stage, held), held) for stage, held in contents.items()}
 
 
+def last_model(paths: Paths, fold: Fold) -> Path:
+    """Return what `predict` needs last: the sequence model, or for a recipe without one embeddings or the network."""
+    if last_stage(paths.run.settings) == "sequence":
+        return paths.sequence(fold)
+    return paths.cnn(fold) if trains_whole(paths.run.settings) else paths.embeddings(fold)
+
+
 def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
     """Write a stage's settings file and remove the ones it replaces (same folder and stage, another digest)."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -336,7 +357,6 @@ def make_variables(
 
     table_recipes: the recipe and its variants, whose runs `ablation` compares.
     """
-    has_sequence = last_stage(paths.run.settings) == "sequence"
     any_fold = "%"
     variables = {
         "RUN": paths.run.name,
@@ -350,7 +370,7 @@ def make_variables(
         "EMBEDDINGS": paths.embeddings(any_fold),
         "REDUCED": paths.reduced(any_fold),
         "SEQUENCE": paths.sequence(any_fold),
-        "LAST_MODEL": paths.sequence(any_fold) if has_sequence else paths.embeddings(any_fold),
+        "LAST_MODEL": last_model(paths, any_fold),
         "PREDICTIONS": paths.predictions(any_fold),
         "FOLD_SCORE": paths.score(any_fold),
         "OOF_SCORE": paths.score("oof"),

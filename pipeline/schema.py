@@ -156,6 +156,19 @@ PREDICTIONS = Contract(
 )
 
 
+SCAN_PREDICTIONS = Contract(
+    "SCAN_PREDICTIONS",
+    ("scan_id", "stage"),
+    (
+        *_texts("scan_id", "stage"),
+        Column("fold", pa.int8()),
+        *_texts("split"),
+        *_probabilities()[:-1],
+        Column(P_LABELS[-1], pa.float64()),
+    ),
+)
+
+
 def vectors(name: str, width: int) -> Contract:
     """Return the contract of EMBEDDINGS or REDUCED for vectors of `width` features.
 

@@ -7,8 +7,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import LABELS, Predict
-from pipeline.core.intervals import Advance, intervals, no_progress
+from pipeline.core.intervals import Advance, Interval, intervals, no_progress
 from pipeline.core.metrics import auc_per_label, log_losses, scan_roc_auc, weighted
+
+SILENT = 0.5
+"""Stands for what a predictor does not say, until the figures made of it are left out."""
 
 DECIMALS = 9
 """Figures are rounded to these: beyond them, the order of additions shows."""
@@ -25,34 +28,41 @@ def evaluate(
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Return each predictor's figures, and the differences of pairs of predictors in weighted log loss.
 
-    truth: (slices, labels), 0 or 1; predictors: name to (slices, labels) probabilities; pairs: (name, name), the
-    difference is first minus second; patients: (slices,), the unit of resampling; scans: (slices,), the empty string
+    truth: (slices, labels), 0 or 1; predictors: name to (slices, labels) probabilities, NaN throughout for a label that
+    a predictor does not speak of; pairs: (name, name), of predictors that speak of all labels, the difference is first
+    minus second; patients: (slices,), the unit of resampling; scans: (slices,), the empty string
     where unknown: such slices are in no scan's score; settings: how intervals are drawn; advance:
     told of resamples that are done.
 
-    Figures carry the leaderboard's column names and are None where one class is absent. All intervals come from the
-    same resamples of the patients.
+    Figures carry the leaderboard's column names; they are None where one class is absent, for labels that a predictor
+    does not speak of, and in the weighted log loss of one that does not speak of all. All intervals come from the same
+    resamples of the patients. Raises ValueError for a label that is NaN in some slices and not in others.
     """
-    names = list(predictors)
-    losses, label_losses = np.empty((len(truth), len(names))), []
-    for k, values in enumerate(predictors.values()):
-        of_labels = log_losses(truth, values)
-        losses[:, k] = weighted(of_labels)
-        label_losses.append(of_labels.mean(axis=0))
+    spoken = {name: _spoken_labels(name, values) for name, values in predictors.items()}
+    names = [name for name, labels in spoken.items() if labels.all()]
+    losses, label_losses = np.empty((len(truth), len(names))), {}
+    for name, values in predictors.items():
+        of_labels = log_losses(truth, np.where(spoken[name], values, SILENT))
+        label_losses[name] = np.where(spoken[name], of_labels.mean(axis=0), np.nan)
+        if name in names:
+            losses[:, names.index(name)] = weighted(of_labels)
     columns = [(names.index(first), names.index(second)) for first, second in pairs]
     own, paired = intervals(patients, losses, columns, settings.resamples, settings.level, settings.seed, advance)
+    limits_of = dict(zip(names, own, strict=True))
     in_scan = np.asarray(scans) != ""
     scan_codes, scan_names = pd.factorize(np.asarray(scans)[in_scan])
     figures = {}
-    for (name, values), limits, of_labels in zip(predictors.items(), own, label_losses, strict=True):
-        roc, pr = auc_per_label(truth, values)
+    for name, values in predictors.items():
+        limits = limits_of.get(name, Interval(np.nan, np.nan, np.nan))
+        areas = auc_per_label(truth, np.where(spoken[name], values, SILENT))
+        roc, pr = (np.where(spoken[name], area, np.nan) for area in areas)
         figures[name] = {
             "slices": len(truth),
             "scans": len(scan_names),
             "weighted_log_loss": _plain(limits.estimate),
             "weighted_log_loss_low": _plain(limits.low),
             "weighted_log_loss_high": _plain(limits.high),
-            **_by_label("log_loss", of_labels),
+            **_by_label("log_loss", label_losses[name]),
             **_by_label("roc_auc", roc),
             **_by_label("pr_auc", pr),
             "scan_roc_auc_any": _plain(scan_roc_auc(scan_codes, truth[in_scan, -1], values[in_scan, -1])),
@@ -68,6 +78,18 @@ def evaluate(
         for (first, second), d in zip(pairs, paired, strict=True)
     ]
     return figures, differences
+
+
+def _spoken_labels(name: str, values: np.ndarray) -> np.ndarray:
+    """Return which labels a predictor speaks of, (labels,) boolean; values: (slices, labels)."""
+    is_nan = np.isnan(values)
+    partly = is_nan.any(axis=0) & ~is_nan.all(axis=0)
+    if partly.any():
+        label = LABELS[int(partly.argmax())]
+        raise ValueError(f"{name}: {is_nan[:, partly.argmax()].sum()} of {len(values)} slices lack p_{label}")
+    if is_nan[:, -1].any():
+        raise ValueError(f"{name}: no p_any; every predictor speaks of it")
+    return ~is_nan.any(axis=0)
 
 
 def _by_label(figure: str, values: np.ndarray) -> dict[str, float | None]:
