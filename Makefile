@@ -28,7 +28,7 @@ ifneq ($(filter-out help test torture bench bench-full .venv,$(or $(MAKECMDGOALS
     $(error $(BARE_PYTHON) is not Python 3.11 or later: install one, or name one with BARE_PYTHON=)
   endif
   # One make at a time works on a data set: this one, or the one that called it. Looking, and dry runs, disturb nobody.
-  LOOKING := $(findstring n,$(firstword -$(MAKEFLAGS)))$(filter status verify leaderboard readers,$(MAKECMDGOALS))
+  LOOKING := $(findstring n,$(firstword -$(MAKEFLAGS)))$(filter status verify leaderboard readers tables,$(MAKECMDGOALS))
   export PIPELINE_MAKE_PID := $(or $(PIPELINE_MAKE_PID),$(shell echo $$PPID))
   PLAN := $(shell $(BARE_PYTHON) -B -m pipeline plan $(ARGUMENTS) $(if $(FOLD),--fold "$(FOLD)") \
             $(if $(LOOKING),,--make-pid $(PIPELINE_MAKE_PID)))
@@ -44,7 +44,7 @@ ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
 INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
 TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
 
-.PHONY: submission test torture bench bench-full .venv help clean status verify leaderboard readers ablation table-row \
+.PHONY: submission test torture bench bench-full .venv help clean status verify leaderboard readers tables ablation table-row \
   FORCED phantom index split window train embed reduce sequence predict score submit
 .SUFFIXES:
 
@@ -174,6 +174,10 @@ leaderboard: | $(VENV)
 readers: | $(VENV)
 	@$(call RUN_STAGE,readers) $(call option,READERS,readers)
 
+# The paper's tables of figures; runs that were not predicted leave their columns empty.
+tables: | $(VENV)
+	@$(call RUN_STAGE,tables)
+
 # Each row of the paper's table is a run of its own; they share what their settings share.
 ablation: | $(VENV)
 	@$(if $(NAME),echo "error: NAME=$(NAME): names one run$(comma) a table has many; leave it out" >&2; exit 2)
@@ -209,6 +213,7 @@ help:
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it
+#: make tables       the paper's other tables, our figures of the runs that are there beside the published ones
 #: make readers READERS=FILE.csv   human readers and the run's models on the same scans, beside the paper's reader study
 #: make status       each artefact of the run: fresh, stale and why, or missing
 #: make verify       compute all digests of the run again and name what was changed behind the pipeline's back

@@ -12,7 +12,16 @@ from typing import Any
 
 from pipeline import plan
 from pipeline.config import Run, UserError, fold_count
-from pipeline.runs import base_recipe, make_run, published_readers, published_tables, recipe_folds, variant_names
+from pipeline.runs import (
+    base_recipe,
+    figure_recipes,
+    figure_tables,
+    make_run,
+    published_readers,
+    published_tables,
+    recipe_folds,
+    variant_names,
+)
 from pipeline.shell import lock
 from pipeline.shell.atomic import remove_leftovers
 
@@ -29,6 +38,7 @@ STAGES = {
     "score": "score a fold, or without --fold all folds together and the test part",
     "submit": "write the submission",
     "ablation": "print the paper's tables of the recipe's variants with our figures beside them",
+    "tables": "print the paper's tables of figures with ours beside them",
     "readers": "compare human readers (--readers) and the run's models on the same scans",
     "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
     "status": "say of each artefact whether it is fresh, stale or missing",
@@ -108,6 +118,7 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
         max_rejected=arguments.max_rejected,
         force=arguments.force,
         **(_tables(arguments, recipe_name) if arguments.stage == "ablation" else {}),
+        **(_figures(arguments, recipe_name) if arguments.stage == "tables" else {}),
         **(_reader_study(arguments, recipe_name) if arguments.stage == "readers" else {}),
     )
 
@@ -120,6 +131,15 @@ def _tables(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
     names = dict(zip(("", *variant_names(recipe_name)), table_recipes(recipe_name), strict=True))
     runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
     return {"tables": published_tables(recipe_name), "table_runs": runs}
+
+
+def _figures(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
+    """Return the tables of figures of a recipe's paper, and the run of each variant that they name."""
+    if arguments.name:
+        raise UserError(f"NAME={arguments.name}: names one run, a table has many; leave it out")
+    names = figure_recipes(recipe_name)
+    runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
+    return {"figure_tables": figure_tables(recipe_name), "figure_runs": runs}
 
 
 def _reader_study(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:

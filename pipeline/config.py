@@ -61,6 +61,8 @@ class Train:
     """What is trained: `timm`, an encoder of that library with a linear head."""
     encoder: str = "resnet18"
     """A timm model name."""
+    growth: int = 0
+    """Channels that each layer of a DenseNet of that library adds; 0: the encoder's own number."""
     weights: str = "none"
     """`hub` (timm's own download), `none`, or the path of a safetensors file or checkpoint."""
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -131,6 +133,9 @@ class Sequence:
 class Predict:
     """What is handed in and how it is judged (stages `predict`, `score`, `submit`)."""
 
+    consecutive: tuple[int, ...] = ()
+    """Rules from slices to scans: for each number, the highest threshold that so many consecutive slices reach."""
+
     clip: float = 1e-6
     """A submission's probabilities are clipped to [clip, 1 - clip]."""
     resamples: int = 1000
@@ -198,6 +203,11 @@ def settings_digest(settings: Settings) -> str:
 def fold_count(settings: Settings) -> int:
     """Return how many models a run may have: one a fold, or the one of the holdout division."""
     return settings.split.folds if settings.split.kind == "folds" else 1
+
+
+def network_name(settings: Settings) -> str:
+    """Return what is trained: timm's name of the encoder, or the network's own."""
+    return settings.train.encoder if settings.train.network == "timm" else settings.train.network
 
 
 def trains_whole(settings: Settings) -> bool:

@@ -20,7 +20,7 @@ from pipeline.config import (
     section_settings,
     trains_whole,
 )
-from pipeline.published import PublishedReaders, PublishedTable
+from pipeline.published import FigureTable, PublishedReaders, PublishedTable
 
 SUBMIT_STAGES = ("score", "submit")
 """Stages that read the list of folds, and so are redone when it changes."""
@@ -199,6 +199,10 @@ class Job:
     """For `ablation`: the paper's tables whose rows are variants of the recipe."""
     table_runs: Mapping[str, Run] = field(default_factory=dict)
     """For `ablation`: the recipe under the empty name, and its variants, all with the same SET and SEED."""
+    figure_tables: tuple[FigureTable, ...] = ()
+    """For `tables`: the paper's tables of several figures."""
+    figure_runs: Mapping[str, Run] = field(default_factory=dict)
+    """For `tables`: the run of each variant that those tables name, all with the same SET and SEED."""
     readers: Path | None = None
     """For `readers`: the CSV of what human readers said."""
     reader_table: PublishedReaders | None = None
@@ -276,6 +280,8 @@ def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
     for fold in folds:
         for artefact in (paths.cnn(fold), paths.embeddings(fold), paths.sequence(fold), paths.predictions(fold)):
             beside[artefact] = [record_of(artefact)]
+        if paths.run.settings.predict.consecutive:
+            beside[paths.predictions(fold)].append(paths.scan_predictions(fold))
         beside[paths.reduced(fold)] = [paths.reducer(fold), record_of(paths.reduced(fold))]
     return beside
 

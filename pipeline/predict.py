@@ -1,19 +1,25 @@
 """Stage `predict`: a fold's out-of-fold rows and test rows, from the CNN alone and from the sequence model."""
 
+import importlib
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, P_LABELS, last_stage, section_settings
+from pipeline.config import LABELS, P_LABELS, Predict, last_stage, section_settings, trains_whole
 from pipeline.core.ensemble import fill_from_neighbours
-from pipeline.core.rows import label_matrix, scan_bounds
+from pipeline.core.rows import cached_slices, label_matrix, scan_bounds
+from pipeline.core.scan_predictions import ScanScores, scan_table
+from pipeline.core.scan_rules import consecutive_scores
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
-from pipeline.nets.build import build_sequence
+from pipeline.learn.slice_data import loader_workers
+from pipeline.nets.build import build_network, build_sequence
 from pipeline.plan import Job, record_of, require
-from pipeline.schema import PREDICTIONS
+from pipeline.schema import PREDICTIONS, SCAN_PREDICTIONS
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, read_vectors, write_table
@@ -23,6 +29,9 @@ log = logging.getLogger(__name__)
 UNWANTED = ("not in the sample submission", "repeated slice id")
 """Rejected test files that nobody asks a prediction for."""
 
+INFERENCES: dict[str, str] = {}
+"""By network that is trained in one piece: the module of `learn` whose `predict_slices` runs it."""
+
 NO_ROWS = np.empty(0, dtype=np.intp)
 
 
@@ -30,22 +39,14 @@ def main(job: Job) -> None:
     """Predict the fold's validation slices and all test slices; rejected test slices get what their neighbours have."""
     fold, paths, settings = job.require_fold(), job.paths, job.run.settings
     choose_gpu(fold)
-    has_sequence = last_stage(settings) == "sequence"
-    inputs = [require(paths.slices, "index"), require(paths.embeddings(fold), "embed")]
-    if has_sequence:
-        inputs += [require(paths.reduced(fold), "reduce"), require(paths.sequence(fold), "sequence")]
+    inputs = [require(path, stage) for path, stage in _inputs(job, fold).items()]
     rejections = [require(paths.rejected, "index"), require(paths.images_rejected, "window")]
     section = section_settings(settings, "predict")
     provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
 
-    slices = read_table(paths.slices, ["slice_id", "scan_id", "patient_id", "split", "z_mm", *LABELS])
-    cnn = read_table(paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
-    cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
-    wanted = ((cnn["split"] == "test") | (cnn["fold"] == fold)).to_numpy(dtype=bool)
-    stages = {"cnn": cnn[wanted]}
-    if has_sequence:
-        stages["sequence"] = _sequence_rows(job, fold, cnn, wanted)
-    rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=set(cnn["slice_id"]))
+    slices = read_table(paths.slices, ["slice_id", "scan_id", "patient_id", "split", "position", "z_mm", *LABELS])
+    stages, known = (_whole_stages if trains_whole(settings) else _stages)(job, fold, slices)
+    rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=known)
     prevalence = label_matrix(slices[slices["split"] == "train"]).mean(axis=0)
     tables, counts = [], {}
     for stage, rows in stages.items():
@@ -56,11 +57,78 @@ def main(job: Job) -> None:
             "fold %d: %d rejected test slices: %d from their neighbours, %d from the training prevalence",
             fold, len(rejected), counts["neighbours"], counts["prevalence"],
         )  # fmt: skip
-    artefact = paths.predictions(fold)
+    artefact, of_scans = paths.predictions(fold), paths.scan_predictions(fold)
     predictions = pd.concat(tables, ignore_index=True)
-    with provenance.recorded(record_of(artefact), artefact) as record:
-        record.update(rows=len(predictions), stages=list(stages), rejected_test_slices=len(rejected), **counts)
+    scans = scan_scores_of(stages, settings.predict)
+    with provenance.recorded(record_of(artefact), *([of_scans] if scans else []), artefact) as record:
+        record.update(
+            rows=len(predictions),
+            stages=list(stages),
+            scan_stages=list(scans),
+            rejected_test_slices=len(rejected),
+            **counts,
+        )
+        if scans:
+            split_of = dict(zip(slices["scan_id"], slices["split"], strict=True))
+            write_table(of_scans, SCAN_PREDICTIONS, scan_table(scans, split_of, fold), provenance.facts)
         write_table(artefact, PREDICTIONS, predictions, provenance.facts)
+
+
+def _inputs(job: Job, fold: int) -> dict[Path, str]:
+    """Return the files that predictions are made of, and the stages that make them."""
+    paths, settings = job.paths, job.run.settings
+    if trains_whole(settings):
+        return {paths.slices: "index", paths.images: "window", paths.folds: "split", paths.cnn(fold): "train"}
+    inputs = {paths.slices: "index", paths.embeddings(fold): "embed"}
+    if last_stage(settings) == "sequence":
+        inputs |= {paths.reduced(fold): "reduce", paths.sequence(fold): "sequence"}
+    return inputs
+
+
+def _stages(job: Job, fold: int, slices: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """Return by stage the rows that are wanted of embeddings and the sequence model, and all slices that are known."""
+    cnn = read_table(job.paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
+    cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
+    wanted = _wanted(cnn, fold)
+    stages = {"cnn": cnn[wanted]}
+    if last_stage(job.run.settings) == "sequence":
+        stages["sequence"] = _sequence_rows(job, fold, cnn, wanted)
+    return stages, set(cnn["slice_id"])
+
+
+def _whole_stages(job: Job, fold: int, slices: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], set[str]]:
+    """Return the same of a network that was trained in one piece; it speaks of `any` alone."""
+    paths, settings = job.paths, job.run.settings
+    rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
+    known = set(rows["slice_id"])
+    rows = rows[_wanted(rows, fold)].reset_index(drop=True)
+    network = build_network(settings)
+    load_network(paths.cnn(fold), network)
+    inference = importlib.import_module(f"pipeline.learn.{INFERENCES[settings.train.network]}")
+    said = inference.predict_slices(network, rows, settings, loader_workers(job.n_jobs))
+    silent = dict.fromkeys(P_LABELS[:-1], np.nan)
+    return {last_stage(settings): rows.assign(**silent, **{P_LABELS[-1]: said})}, known
+
+
+def _wanted(rows: pd.DataFrame, fold: int) -> np.ndarray:
+    return ((rows["split"] == "test") | (rows["fold"] == fold)).to_numpy(dtype=bool)
+
+
+def scan_scores_of(stages: Mapping[str, pd.DataFrame], predict: Predict) -> ScanScores:
+    """Return what the recipe's rules make of slices: nothing for a recipe without rules of its own.
+
+    stages: by stage, rows with scan_id, position and p_any. A rule `consecutive` with k is `<stage>/consecutive-<k>`.
+    """
+    return {
+        f"{stage}/consecutive-{run:g}": consecutive_scores(
+            rows["scan_id"].to_numpy(object),
+            rows["position"].to_numpy(),
+            rows[P_LABELS[-1]].to_numpy(np.float64),
+            int(run),
+        )
+        for stage, rows in stages.items()
+        for run in predict.consecutive
+    }
 
 
 def _sequence_rows(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> pd.DataFrame:

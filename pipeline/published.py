@@ -73,7 +73,9 @@ class FigureTable:
 
     title: str
     of: str
-    """Of which data, and on what they are counted: slices, scans, lesions."""
+    """Of which data the paper's figures are."""
+    unit: str
+    """What is counted: `slice`, `scan` or `lesion`."""
     figures: tuple[str, ...]
     """The table's columns, in its order."""
     rows: tuple[FigureRow, ...]

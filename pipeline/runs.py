@@ -9,7 +9,7 @@ from typing import Any
 
 import pipeline.recipes
 from pipeline.config import Run, Settings, UserError, digest, variant
-from pipeline.published import PublishedReaders, PublishedTable
+from pipeline.published import FigureTable, PublishedReaders, PublishedTable
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,25 @@ def recipe_folds(name: str) -> tuple[int, ...]:
 def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
     """Return the paper's tables whose rows a recipe's variants are."""
     return _module(recipe_name).TABLES
+
+
+def figure_tables(name: str) -> tuple[FigureTable, ...]:
+    """Return the paper's tables of several figures, of a recipe or of a variant's recipe."""
+    return getattr(_module(base_recipe(name)), "FIGURES", ())
+
+
+def figure_recipes(name: str) -> dict[str, str]:
+    """Return by the variant that a table of figures names the recipe that stands for it beside `name`.
+
+    Beside a variant such as `<recipe>-small`, it is `<recipe>-small-<variant>`, where there is one.
+    """
+    base = base_recipe(name)
+    own, known = name[len(base) + 1 :], ("", *variant_names(base))
+    wanted = dict.fromkeys(row.variant for table in figure_tables(name) for row in table.rows)
+    named = {key: "-".join(part for part in (own, key) if part) for key in wanted}
+    return {
+        key: "-".join(part for part in (base, variant) if part) for key, variant in named.items() if variant in known
+    }
 
 
 def published_readers(recipe_name: str) -> PublishedReaders | None:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, UserError, section_settings, settings_digest
-from pipeline.core.evaluation import evaluate
+from pipeline.config import LABELS, UserError, section_settings, settings_digest, trains_whole
+from pipeline.core.evaluation import evaluate, evaluate_scans, plain_interval, scan_figures
+from pipeline.core.metrics import scan_scores
 from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, prevalences, rows_of_test
 from pipeline.core.rows import label_matrix, patient_folds
+from pipeline.core.scan_predictions import ScanScores, out_of_fold_scans, scans_of_test
 from pipeline.datasets.rsna import read_labels
 from pipeline.plan import Job, Paths, record_of, require
 from pipeline.shell.progress import progress
@@ -37,18 +39,33 @@ def main(job: Job) -> None:
     slices = read_table(paths.slices, ["slice_id", "patient_id", "split", *LABELS]).set_index("slice_id")
     fold_of = patient_folds(read_table(paths.folds), job.run.settings.split.kind)
     predictions = {fold: read_table(paths.predictions(fold)) for fold in folds}
+    of_scans = {fold: table for fold in folds if (table := _scan_table(paths, fold)) is not None}
 
     train = slices[slices["split"] == "train"]
     rates = prevalences(label_matrix(train), train["patient_id"].map(fold_of).to_numpy(np.int64), folds)
     if job.fold is None:
         # Make knows the file of `oof` alone: it comes last, so that a run that was stopped is done again.
-        _score_test(job, inputs, slices, predictions)
+        _score_test(job, inputs, slices, predictions, of_scans)
     rows = out_of_fold_rows(predictions, rates)
     known = look_up(slices, rows.slice_ids, "SLICES")
-    _write(job, part, folds, inputs, rows, label_matrix(known), known["patient_id"].to_numpy())
+    scans = out_of_fold_scans(of_scans) if of_scans else {}
+    _write(job, part, folds, inputs, rows, label_matrix(known), known["patient_id"].to_numpy(), scans)
 
 
-def _score_test(job: Job, inputs: list[Path], slices: pd.DataFrame, predictions: Mapping[int, pd.DataFrame]) -> None:
+def _scan_table(paths: Paths, fold: int) -> pd.DataFrame | None:
+    """Return SCAN_PREDICTIONS of a fold, None where the run speaks of slices alone."""
+    if not _recorded(paths.predictions(fold), "scan_stages"):
+        return None
+    return read_table(require(paths.scan_predictions(fold), "predict"))
+
+
+def _score_test(
+    job: Job,
+    inputs: list[Path],
+    slices: pd.DataFrame,
+    predictions: Mapping[int, pd.DataFrame],
+    of_scans: Mapping[int, pd.DataFrame],
+) -> None:
     """Score the mean over folds on the test part where its truth is known; else see that no such score is left."""
     paths = job.paths
     if not paths.truth.exists():
@@ -61,7 +78,8 @@ def _score_test(job: Job, inputs: list[Path], slices: pd.DataFrame, predictions:
         truth = label_matrix(look_up(read_labels(paths.truth), rows.slice_ids, str(paths.truth)))
     except ValueError as error:
         raise UserError(f"{error}; add them, or remove the file") from error
-    _write(job, "test", list(predictions), [*inputs, paths.truth], rows, truth, patients)
+    scans = scans_of_test(list(of_scans.values())) if of_scans else {}
+    _write(job, "test", list(predictions), [*inputs, paths.truth], rows, truth, patients, scans)
 
 
 def patients_of_test(slice_ids: np.ndarray, readable: pd.Series, rejected: pd.Series) -> np.ndarray:
@@ -88,6 +106,7 @@ def _write(
     rows: Rows,
     truth: np.ndarray,
     patients: np.ndarray,
+    scans: ScanScores,
 ) -> None:
     """Compute all figures of one part and write its score file."""
     settings = job.run.settings
@@ -98,17 +117,31 @@ def _write(
         )
     identity = {"dataset": job.paths.dataset, "recipe": job.run.name}
     origin = {"settings_digest": settings_digest(settings), **_origin(job.paths, folds)}
+    in_scan = rows.scan_ids != ""
+    of_slices = {name: values[:, -1] for name, values in {"": truth, **rows.predictors}.items()}
+    maxima = {name: scan_scores(rows.scan_ids[in_scan], values[in_scan]) for name, values in of_slices.items()}
+    areas = evaluate_scans(maxima.pop(""), {**maxima, **scans}, settings.predict.level)
+    figures |= {name: scan_figures(*areas[name]) for name in scans}
     table = [
-        {**identity, "stage": name, "fold": str(part), **figures[name], **_cost(job.paths, name, folds), **origin}
-        for name in rows.predictors
+        {**identity, "stage": name, "fold": str(part), **own, **_cost(job.paths, name, folds), **origin}
+        for name, own in figures.items()
     ]
     section = {"predict": section_settings(settings, "predict"), "folds": list(folds)}
     facts = Provenance("score", section, inputs, job.threads).facts
     score = {"dataset": job.paths.dataset, "run": job.run.name, "fold": str(part), "rows": table, "paired": paired}
+    score["scan_roc_auc_any"] = {name: plain_interval(area) for name, (_, area) in areas.items()}
     score["provenance"] = facts
     write_json(job.paths.score(part), {**score, "digest": score_digest(score)})
     for row in table:
-        log.info("%s %s: weighted log loss %.5f", row["stage"], row["fold"], row["weighted_log_loss"])
+        log.info("%s %s: %s", row["stage"], row["fold"], _headline(row))
+
+
+def _headline(row: Mapping[str, Any]) -> str:
+    """Return the figure that a predictor is known by: of all labels where it speaks of them, else of scans."""
+    if row["weighted_log_loss"] is not None:
+        return f"weighted log loss {row['weighted_log_loss']:.5f}"
+    area = row["scan_roc_auc_any"]
+    return "no figure" if area is None else f"scan ROC AUC {area:.3f}"
 
 
 def _origin(paths: Paths, folds: Sequence[int]) -> dict[str, str | None]:
@@ -121,13 +154,17 @@ def _origin(paths: Paths, folds: Sequence[int]) -> dict[str, str | None]:
 def _cost(paths: Paths, stage: str, folds: Sequence[int]) -> dict[str, float | None]:
     """Return what a predictor costs: the parameters of one fold's model, and the seconds of all the folds together.
 
-    The CNN's seconds are training and embedding; the sequence model needs those and its own (reduction and training).
-    A predictor of constants costs nothing; what no record says is None.
+    The CNN's seconds are training and embedding; the sequence model needs those and its own (reduction and training);
+    a network trained in one piece takes training and prediction. A rule from slices to scans, `<stage>/<rule>`, costs
+    what its stage does, a predictor of constants nothing; what no record says is None.
     """
+    stage = stage.partition("/")[0]
     if stage not in STAGES:
         return {"parameters": 0, "seconds": 0.0}
     models, artefacts = [paths.cnn], [paths.cnn, paths.embeddings]
-    if stage == "sequence":
+    if trains_whole(paths.run.settings):
+        artefacts = [paths.cnn, paths.predictions]
+    elif stage == "sequence":
         models, artefacts = [*models, paths.sequence], [*artefacts, paths.reduced, paths.sequence]
     parameters = [_recorded(model(folds[0]), "parameters") for model in models]
     seconds = [_recorded(artefact(fold), "seconds") for artefact in artefacts for fold in folds]

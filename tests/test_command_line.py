@@ -48,7 +48,7 @@ def test_a_fault_of_ours_leaves_its_traceback(monkeypatch):
     ("arguments", "message"),
     [
         (("--set", "epochs"), r"SET='epochs': write section.field=value"),
-        (("--folds", "0 0"), r"FOLDS='0 0': give different numbers from 0 to 4"),
+        (("--folds", "0 0"), r"FOLDS='0 0': give different numbers; folds are 0 to 4"),
         (("--fold", "5"), r"FOLD=5: folds are 0 to 4"),
         (("--n-jobs", "0"), r"N_JOBS=0: give at least 1"),
         (("--threads", "0"), r"THREADS=0: give at least 1"),

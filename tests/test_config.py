@@ -37,7 +37,7 @@ def test_text_from_the_command_line_takes_the_fields_type(dotted, text, value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train.epoch": 1}, r"no field 'epoch' in train; fields are encoder, weights, .*epochs"),
+        ({"train.epoch": 1}, r"no field 'epoch' in train; fields are network, encoder, weights, .*epochs"),
         ({"trian.epochs": 1}, r"no section 'trian'; sections are view, split, train"),
         ({"train.epochs": "many"}, r"train.epochs='many': expected a value like '\d+'"),
         ({"train.epochs": "1.5"}, r"train.epochs='1.5': expected"),
@@ -60,7 +60,7 @@ def test_every_field_of_the_settings_moves_the_digest():
     for section in dataclasses.fields(BASE):
         for field in dataclasses.fields(getattr(BASE, section.name)):
             value = getattr(getattr(BASE, section.name), field.name)
-            other = {bool: lambda v: not v, str: lambda v: v + "x", tuple: lambda v: (*v, *v)}.get(
+            other = {bool: lambda v: not v, str: lambda v: v + "x", tuple: lambda v: (*v, 1.0)}.get(
                 type(value), lambda v: v + 1
             )(value)
             changed_section = dataclasses.replace(getattr(BASE, section.name), **{field.name: other})

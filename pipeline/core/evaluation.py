@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline.config import LABELS, Predict
+from pipeline.core.delong import roc_auc_interval
 from pipeline.core.intervals import Advance, Interval, intervals, no_progress
 from pipeline.core.metrics import auc_per_label, log_losses, scan_roc_auc, weighted
+from pipeline.core.scan_predictions import ScanScores
 
 SILENT = 0.5
 """Stands for what a predictor does not say, until the figures made of it are left out."""
@@ -78,6 +80,37 @@ def evaluate(
         for (first, second), d in zip(pairs, paired, strict=True)
     ]
     return figures, differences
+
+
+def evaluate_scans(
+    truth: tuple[np.ndarray, np.ndarray], scores: ScanScores, level: float
+) -> dict[str, tuple[int, Interval]]:
+    """Return by predictor the number of scans, and their ROC AUC of `any` with DeLong's interval.
+
+    truth: the scans and their labels, (scans,) twice; scores: scans of truth, in any order; level: such as 0.95.
+    Raises ValueError for a scan that truth does not have.
+    """
+    labels = pd.Series(truth[1], index=truth[0])
+    found = {}
+    for name, (scans, values) in scores.items():
+        unknown = [scan for scan in scans if scan not in labels.index]
+        if unknown:
+            raise ValueError(f"{name} speaks of {len(unknown)} scans without labels, such as {unknown[0]}")
+        found[name] = len(scans), roc_auc_interval(labels[scans].to_numpy() > 0, values, level)
+    return found
+
+
+def scan_figures(scans: int, area: Interval) -> dict[str, Any]:
+    """Return the figures of a predictor of scans, under the names that `evaluate` gives those of slices."""
+    unsaid = np.full(len(LABELS), np.nan)
+    labels = _by_label("log_loss", unsaid) | _by_label("roc_auc", unsaid) | _by_label("pr_auc", unsaid)
+    losses = dict.fromkeys(("weighted_log_loss", "weighted_log_loss_low", "weighted_log_loss_high"))
+    return {"slices": None, "scans": scans, **losses, **labels, "scan_roc_auc_any": _plain(area.estimate)}
+
+
+def plain_interval(interval: Interval) -> dict[str, float | None]:
+    """Return an interval as JSON holds it."""
+    return {"estimate": _plain(interval.estimate), "low": _plain(interval.low), "high": _plain(interval.high)}
 
 
 def _spoken_labels(name: str, values: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ class SliceClassifier(nn.Module):
     network cannot forget it. Source: Burduja et al. 2020, sections 3.1 and 3.2.
     """
 
-    def __init__(self, encoder: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, encoder: str, mean: tuple[float, ...], std: tuple[float, ...], growth: int = 0) -> None:
         super().__init__()
-        self.encoder = timm.create_model(encoder, pretrained=False, num_classes=0, in_chans=len(mean))
+        options = {"growth_rate": growth} if growth else {}
+        self.encoder = timm.create_model(encoder, pretrained=False, num_classes=0, in_chans=len(mean), **options)
         # Encoders that widen after pooling give `head_hidden_size` values; for all others it is `num_features`.
         self.width = getattr(self.encoder, "head_hidden_size", None) or self.encoder.num_features
         self.head = nn.Linear(self.width, len(LABELS))
