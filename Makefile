@@ -43,8 +43,9 @@ FOLDS_AT_HAND := $(or $(FOLD),$(FOLDS_OF_RUN))
 ALL_FOLDS     := $(sort $(FOLD) $(FOLDS_OF_RUN))
 INCOMPLETE    := $(subst $(comma), ,$(INCOMPLETE))
 TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
+SYSTEM_RECIPES := $(subst $(comma), ,$(SYSTEM_RECIPES))
 
-.PHONY: submission test torture bench bench-full .venv help clean status verify leaderboard readers tables ablation table-row \
+.PHONY: submission test torture bench bench-full .venv help clean status verify leaderboard readers tables systems system-row ablation table-row \
   FORCED phantom index split window train embed reduce sequence predict score submit
 .SUFFIXES:
 
@@ -160,6 +161,8 @@ submit:   $(FILES_submit)
 
 table-row: $(CSV) $(OOF_SCORE)
 
+system-row: $(FOLDS_OF_RUN:%=$(FOLD_SCORE)) $(OOF_SCORE)
+
 ifeq ($(FORCE),1)
 $(foreach goal,$(MAKECMDGOALS),$(if $(FILES_$(goal)),$(eval $(FILES_$(goal)): FORCED)))
 $(if $(filter index,$(MAKECMDGOALS)),$(SLICES): $(INDEX_RECORD))
@@ -177,6 +180,13 @@ readers: | $(VENV)
 # The paper's tables of figures; runs that were not predicted leave their columns empty.
 tables: | $(VENV)
 	@$(call RUN_STAGE,tables)
+
+# Each system is a run of its own; they share the data set's tables and folds.
+systems: | $(VENV)
+	@$(if $(NAME),echo "error: NAME=$(NAME): names one run$(comma) systems are many; leave it out" >&2; exit 2)
+	@$(foreach recipe,$(SYSTEM_RECIPES),$(MAKE) --no-print-directory system-row RECIPE=$(recipe) &&) true
+	@$(call RUN_STAGE,leaderboard) >/dev/null
+	@$(call RUN_STAGE,systems)
 
 # Each row of the paper's table is a run of its own; they share what their settings share.
 ablation: | $(VENV)
@@ -213,6 +223,7 @@ help:
 #: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it
+#: make systems      train all published systems at a size that two cores manage, and print them in one table
 #: make tables       the paper's other tables, our figures of the runs that are there beside the published ones
 #: make readers READERS=FILE.csv   human readers and the run's models on the same scans, beside the paper's reader study
 #: make status       each artefact of the run: fresh, stale and why, or missing

@@ -20,6 +20,7 @@ from pipeline.runs import (
     published_readers,
     published_tables,
     recipe_folds,
+    system_recipes,
     variant_names,
 )
 from pipeline.shell import lock
@@ -38,6 +39,7 @@ STAGES = {
     "score": "score a fold, or without --fold all folds together and the test part",
     "submit": "write the submission",
     "ablation": "print the paper's tables of the recipe's variants with our figures beside them",
+    "systems": "print all published systems, at a size that two cores manage, in one table",
     "tables": "print the paper's tables of figures with ours beside them",
     "readers": "compare human readers (--readers) and the run's models on the same scans",
     "leaderboard": "rebuild submissions/leaderboard.csv and print it, best first",
@@ -118,6 +120,7 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
         max_rejected=arguments.max_rejected,
         force=arguments.force,
         **(_tables(arguments, recipe_name) if arguments.stage == "ablation" else {}),
+        **(_systems(arguments) if arguments.stage == "systems" else {}),
         **(_figures(arguments, recipe_name) if arguments.stage == "tables" else {}),
         **(_reader_study(arguments, recipe_name) if arguments.stage == "readers" else {}),
     )
@@ -131,6 +134,14 @@ def _tables(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
     names = dict(zip(("", *variant_names(recipe_name)), table_recipes(recipe_name), strict=True))
     runs = {key: make_run(name, _changes(arguments.set), None, arguments.seed) for key, name in names.items()}
     return {"tables": published_tables(recipe_name), "table_runs": runs}
+
+
+def _systems(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the run of each system that two cores can train."""
+    if arguments.name:
+        raise UserError(f"NAME={arguments.name}: names one run, `systems` has many; leave it out")
+    names = system_recipes()
+    return {"system_runs": tuple(make_run(name, _changes(arguments.set), None, arguments.seed) for name in names)}
 
 
 def _figures(arguments: argparse.Namespace, recipe_name: str) -> dict[str, Any]:
@@ -190,7 +201,7 @@ def main() -> int:
             if arguments.make_pid is not None:
                 _hold(job.paths, arguments.make_pid)
             recipes = table_recipes(base_recipe(recipe_of(arguments)))
-            variables = plan.make_variables(job.paths, job.folds, job.phantom, recipes)
+            variables = plan.make_variables(job.paths, job.folds, job.phantom, recipes, system_recipes())
             sys.stdout.write(" ".join(f"{name}={value}" for name, value in variables.items()) + "\n")
         elif arguments.stage == "settings":
             _write_settings(job, arguments.file)

@@ -203,6 +203,8 @@ class Job:
     """For `tables`: the paper's tables of several figures."""
     figure_runs: Mapping[str, Run] = field(default_factory=dict)
     """For `tables`: the run of each variant that those tables name, all with the same SET and SEED."""
+    system_runs: tuple[Run, ...] = ()
+    """For `systems`: a run of each published system, at a size that two cores manage."""
     readers: Path | None = None
     """For `readers`: the CSV of what human readers said."""
     reader_table: PublishedReaders | None = None
@@ -357,11 +359,15 @@ def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
 
 
 def make_variables(
-    paths: Paths, folds: tuple[int, ...], phantom: PhantomSettings, table_recipes: Iterable[str] = ()
+    paths: Paths,
+    folds: tuple[int, ...],
+    phantom: PhantomSettings,
+    table_recipes: Iterable[str] = (),
+    system_recipes: Iterable[str] = (),
 ) -> dict[str, str]:
     """Return the Make variables that name a run's files; values hold no spaces.
 
-    table_recipes: the recipe and its variants, whose runs `ablation` compares.
+    table_recipes: the recipe and its variants, whose runs `ablation` compares; system_recipes: those of `systems`.
     """
     any_fold = "%"
     variables = {
@@ -383,6 +389,7 @@ def make_variables(
         "CSV": paths.submission,
         "FOLD_LIST": ",".join(map(str, folds)),
         "TABLE_RECIPES": ",".join(table_recipes),
+        "SYSTEM_RECIPES": ",".join(system_recipes),
     }
     variables["INDEX_STATE"] = index_state(paths, folds, phantom)
     variables["INCOMPLETE"] = ",".join(map(str, incomplete(paths, folds)))

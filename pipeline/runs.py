@@ -11,6 +11,11 @@ import pipeline.recipes
 from pipeline.config import Run, Settings, UserError, digest, variant
 from pipeline.published import FigureTable, PublishedReaders, PublishedTable
 
+BASE_SYSTEM = "quickstart"
+"""burduja2020 at a size that two cores manage."""
+SMALL = "small"
+"""The variant of another system that is so."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -97,6 +102,12 @@ def figure_recipes(name: str) -> dict[str, str]:
     return {
         key: "-".join(part for part in (base, variant) if part) for key, variant in named.items() if variant in known
     }
+
+
+def system_recipes() -> list[str]:
+    """Return a recipe of each published system that two cores can train, the base system's first."""
+    small = [f"{name}-{SMALL}" for name in recipe_names() if SMALL in variant_names(name)]
+    return [BASE_SYSTEM, *small]
 
 
 def published_readers(recipe_name: str) -> PublishedReaders | None:

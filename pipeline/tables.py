@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,7 @@ def main(job: Job) -> None:
     }
     for table in job.figure_tables:
         sys.stdout.write(opening(table, job, {key: own is not None for key, own in said.items()}))
-        sys.stdout.write(
-            figures_text(table, {row: _ours(table.unit, row, said, job.figure_runs) for row in table.rows})
-        )
+        sys.stdout.write(figures_text(table, [_ours(table.unit, row, said, job.figure_runs) for row in table.rows]))
         sys.stdout.write("\n")
 
 
@@ -103,14 +101,14 @@ def opening(table: FigureTable, job: Job, is_there: Mapping[str, bool]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figures_text(table: FigureTable, ours: Mapping[FigureRow, Mapping[str, float]]) -> str:
-    """Return a table of figures as text: each figure of the paper, and ours behind it."""
+def figures_text(table: FigureTable, ours: Sequence[Mapping[str, float]]) -> str:
+    """Return a table of figures as text: each figure of the paper, and ours behind it; ours: by figure, one a row."""
     head = [table.title.split(" of ")[0], *(text for figure in table.figures for text in (figure, "ours"))]
     cells = []
-    for row in table.rows:
+    for row, own in zip(table.rows, ours, strict=True):
         values = [row.text]
         for figure in table.figures:
-            mine = ours[row].get(figure)
+            mine = own.get(figure)
             values += [number(row.figures.get(figure), table.decimals)]
             values += ["" if mine is None or np.isnan(mine) else number(mine, table.decimals)]
         cells.append(values)

@@ -41,6 +41,23 @@ TABLE_2 = {
     "pca192": lstm(192, 256, 3) + head(512),
     "pca120": 3_928_064 + head(512),
 }
+
+
+def dense(growth: int, blocks: tuple[int, ...], bottleneck: int = 4) -> int:
+    """Parameters of a DenseNet-BC without head (Huang et al. 2017, table 1): convolutions, and two a channel a BN."""
+    stem = 2 * growth
+    total, channels = 3 * 7 * 7 * stem + 2 * stem, stem
+    for number, layers in enumerate(blocks):
+        for _ in range(layers):
+            narrow = bottleneck * growth
+            total += 2 * channels + channels * narrow + 2 * narrow + 9 * narrow * growth
+            channels += growth
+        if number < len(blocks) - 1:
+            total += 2 * channels + channels * (channels // 2)
+            channels //= 2
+    return total + 2 * channels
+
+
 PARAMETERS = {
     "burduja2020": (RESNEXT101, 3_928_064 + head(512 + 6)),
     **{f"burduja2020-{name}": (RESNEXT101, sequence) for name, sequence in TABLE_2.items()},
@@ -48,6 +65,13 @@ PARAMETERS = {
     "quickstart": (RESNET14T, 3_928_064 + head(512 + 6)),
     **{f"quickstart-{name}": (RESNET14T, sequence) for name, sequence in TABLE_2.items()},
     "quickstart-effnetb4": (TEST_EFFICIENTNET, 0),
+    # torchvision's counts with 1000 classes, 7,978,856 and 11,689,512, less their heads, and six labels' head.
+    "murphy2021": (7_978_856 - 1000 * 1025 + head(1024), 0),
+    "murphy2021-folds": (7_978_856 - 1000 * 1025 + head(1024), 0),
+    "murphy2021-resnet18": (11_689_512 - 1000 * 513 + head(512), 0),
+    # A growth of 8 in the place of 32: a quarter of the channels everywhere.
+    "murphy2021-small": (dense(8, (6, 12, 24, 16)) + head(256), 0),
+    "murphy2021-small-resnet18": (RESNET10T, 0),
     # ResNet-10-T has 512 features; an LSTM of 8 cells a direction.
     "tiny": (RESNET10T, lstm(12, 8, 1) + head(16 + 6)),
     "tiny-cnn": (RESNET10T, 0),

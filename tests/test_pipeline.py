@@ -162,6 +162,36 @@ def test_a_recipe_may_end_with_its_slice_classifier(finished, copy):
         assert made[f"{slice_id}_any"] == pytest.approx(np.clip(probability, 1e-6, 1 - 1e-6), rel=1e-6)
 
 
+def test_one_model_of_the_holdout_division_predicts_patients_that_it_never_saw(copy, capsys):
+    held = (*TINY, "--set", "split.kind=holdout", "train.epochs=1", "sequence.epochs=1")
+    job = run_stages(("train", "embed", "reduce", "sequence", "predict", "score", "submit"), *held)
+    assert job.paths.folds == Path("data/phantom/folds.parquet")  # the same table: nothing is divided anew
+    part = read_table(job.paths.folds).set_index("patient_id")["holdout"]
+    slices = read_table(job.paths.slices)
+    patients = slices[slices["split"] == "train"].set_index("slice_id")["patient_id"]
+    predicted = read_table(job.paths.predictions(0)).query("split == 'train' and stage == 'cnn'")["slice_id"]
+    assert set(part[patients[predicted]]) == {"test"}
+    assert len(predicted) == (part[patients] == "test").sum()
+    embedded = read_table(job.paths.embeddings(0)).set_index("slice_id")["fold"].dropna()
+    numbers = part[patients[embedded.index]].map({"test": 0, "val": 1, "train": 2})
+    assert embedded.tolist() == numbers.tolist()
+    trained = read_json(job.paths.reduced(0).with_suffix(".json"))["fitted_on"]
+    assert trained == (numbers == 2).sum()
+    row = read_json(job.paths.score("oof"))["rows"][0]
+    assert row["slices"] == len(predicted)
+    with pytest.raises(UserError, match="FOLDS='0 1': give different numbers; the one model of split.kind=holdout is"):
+        job_of("score", *held, "--folds", "0 1")
+    capsys.readouterr()
+    run_stage("tables", *held)
+    printed = capsys.readouterr().out
+    assert printed.startswith("Table 3 of Burduja et al. 2020, slices: their validation part")
+    cells = next(line for line in printed.splitlines() if line.startswith("ResNeXt-101 32x8d, any ")).split()
+    probabilities = read_table(job.paths.predictions(0)).query("split == 'train' and stage == 'cnn'")
+    truth = slices.set_index("slice_id")["any"][probabilities["slice_id"]].to_numpy()
+    accuracy = ((probabilities["p_any"].to_numpy() >= 0.5) == truth).mean()
+    assert cells[3:5] == ["0.9543", f"{accuracy:.4f}"]
+
+
 def test_the_papers_table_stands_beside_our_figures_and_their_differences(finished, copy, capsys):
     for part in ("models", "features", "submissions"):
         shutil.copytree(finished / part, copy / part)

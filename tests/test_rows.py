@@ -59,3 +59,16 @@ def test_scans_that_lie_apart_are_refused(rows, scans):
     table = pd.DataFrame({"scan_id": list(scans)})
     with pytest.raises(ValueError, match="scans are not in order: a behind b"):
         list(whole_scans(table.iloc[start : start + rows] for start in range(0, len(table), rows)))
+
+
+def test_the_holdout_division_trains_watches_and_predicts_its_three_parts():
+    slices = pd.DataFrame({"slice_id": list("abcd"), "patient_id": list("pqrp"), "split": ["train"] * 3 + ["test"]})
+    images = pd.DataFrame({"slice_id": list("abcd"), "path": [f"{name}.png" for name in "abcd"]})
+    folds = pd.DataFrame({"patient_id": list("pqr"), "fold": [3, 3, 3], "holdout": ["val", "train", "test"]})
+    rows = cached_slices(slices, images, folds, "holdout")
+    train, validation = training_rows(rows["fold"], 0, "holdout")
+    assert rows["slice_id"][train].tolist() == ["b"]
+    assert rows["slice_id"][validation].tolist() == ["a"]
+    assert rows["slice_id"][rows["fold"] == 0].tolist() == ["c"]  # what is predicted
+    with pytest.raises(UserError, match="fold 0: 0 rows to train on and 1 to validate on"):
+        training_rows(rows["fold"].where(~train), 0, "holdout")

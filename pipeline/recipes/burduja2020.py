@@ -22,7 +22,7 @@ Its variants are the rows of Table 2, `burduja2020-pca192` and so on; `make abla
 """
 
 from pipeline.config import BASE, Run, variant
-from pipeline.published import PublishedReader, PublishedReaders, PublishedRow, PublishedTable
+from pipeline.published import FigureRow, FigureTable, PublishedReader, PublishedReaders, PublishedRow, PublishedTable
 from pipeline.runs import Variant
 
 FOLDS = (0, 1, 2, 3, 4)
@@ -108,6 +108,69 @@ TABLES = (
             PublishedRow("+ BiLSTM 3x256, PCA 120 and predictions", "", 0.04989),
         ),
     ),
+)
+
+TABLE_3 = {
+    "slice": {
+        "cnn": {
+            "epidural": (0.9967, 0.9703, 0.2405, 0.9992),
+            "intraparenchymal": (0.9809, 0.9883, 0.6865, 0.9974),
+            "intraventricular": (0.9905, 0.9953, 0.8325, 0.9960),
+            "subarachnoid": (0.9697, 0.9644, 0.5024, 0.9949),
+            "subdural": (0.9604, 0.9576, 0.5993, 0.9873),
+            "any": (0.9543, 0.9752, 0.7866, 0.9848),
+        },
+        "sequence": {
+            "epidural": (0.9970, 0.9851, 0.4430, 0.9988),
+            "intraparenchymal": (0.9832, 0.9927, 0.8142, 0.9927),
+            "intraventricular": (0.9920, 0.9970, 0.9102, 0.9948),
+            "subarachnoid": (0.9752, 0.9821, 0.6624, 0.9921),
+            "subdural": (0.9627, 0.9682, 0.6817, 0.9837),
+            "any": (0.9600, 0.9843, 0.8605, 0.9781),
+        },
+    },
+    "scan": {
+        "cnn": {
+            "epidural": (0.9879, 0.9479, 0.4000, 0.9959),
+            "intraparenchymal": (0.9449, 0.9806, 0.8377, 0.9819),
+            "intraventricular": (0.9570, 0.9889, 0.9127, 0.9660),
+            "subarachnoid": (0.9126, 0.9582, 0.7222, 0.9583),
+            "subdural": (0.9086, 0.9408, 0.8182, 0.9301),
+            "any": (0.9409, 0.9782, 0.9436, 0.9388),
+        },
+        "sequence": {
+            "epidural": (0.9892, 0.9414, 0.4000, 0.9973),
+            "intraparenchymal": (0.9368, 0.9834, 0.8639, 0.9620),
+            "intraventricular": (0.9651, 0.9866, 0.9127, 0.9757),
+            "subarachnoid": (0.9220, 0.9609, 0.6944, 0.9767),
+            "subdural": (0.9140, 0.9451, 0.7203, 0.9601),
+            "any": (0.9516, 0.9792, 0.9436, 0.9576),
+        },
+    },
+}
+"""Accuracy, ROC AUC, sensitivity and specificity by what is counted, stage and label."""
+
+STAGE_NAMES = {"cnn": "ResNeXt-101 32x8d", "sequence": "ResNeXt-101 32x8d + BiLSTM"}
+
+FIGURES = tuple(
+    FigureTable(
+        f"Table 3 of Burduja et al. 2020, {unit}s",
+        "their validation part, 24,290 slices of RSNA's training part",
+        unit,
+        ("accuracy", "roc_auc", "sensitivity", "specificity"),
+        tuple(
+            FigureRow(
+                f"{STAGE_NAMES[stage]}, {label}",
+                dict(zip(("accuracy", "roc_auc", "sensitivity", "specificity"), figures, strict=True)),
+                stage=stage,
+                subset=label,
+            )
+            for stage, labels in stages.items()
+            for label, figures in labels.items()
+        ),
+        4,
+    )
+    for unit, stages in TABLE_3.items()
 )
 
 READER_TABLE = PublishedReaders(

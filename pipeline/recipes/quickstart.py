@@ -40,4 +40,5 @@ RECIPE = Run(
 VARIANTS = burduja2020.VARIANTS | {"effnetb4": Variant({"train.encoder": "test_efficientnet", "sequence.kind": "none"})}
 
 TABLES = burduja2020.TABLES
+FIGURES = burduja2020.FIGURES
 READER_TABLE = burduja2020.READER_TABLE

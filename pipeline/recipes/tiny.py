@@ -30,4 +30,5 @@ RECIPE = Run(
 VARIANTS = {name: burduja2020.VARIANTS[name] for name in ("cnn", "preds", "pca120")}
 
 TABLES = burduja2020.TABLES
+FIGURES = burduja2020.FIGURES
 READER_TABLE = burduja2020.READER_TABLE
