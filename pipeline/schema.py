@@ -22,6 +22,7 @@ REASONS = (
     "no such frame",
     "unusable name",
     "undecodable pixel data",
+    "unusable mask",
 )
 """Why a file is left out; a fixed list, so that counts can be compared."""
 
@@ -146,7 +147,14 @@ FOLDS = Contract("FOLDS", ("patient_id",), (*_texts("patient_id"), Column("fold"
 IMAGES = Contract(
     "IMAGES",
     ("slice_id",),
-    (*_texts("slice_id", "path"), Column("source_bytes", pa.int64(), "bytes"), *_texts("digest", "png_crc")),
+    (
+        *_texts("slice_id", "path"),
+        *_texts("mask", nullable=True),
+        Column("source_bytes", pa.int64(), "bytes"),
+        *_texts("digest", "png_crc"),
+        Column("mask_source_bytes", pa.int64(), "bytes", nullable=True),
+        *_texts("mask_source_crc", "mask_crc", nullable=True),
+    ),
 )
 
 PREDICTIONS = Contract(

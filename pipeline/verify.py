@@ -22,12 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class Image(NamedTuple):
-    """A cached image and its source, with the CRC-32 that IMAGES knows of both, 8 hex digits."""
+    """A cached image and its source, with the CRC-32 that IMAGES knows of both, 8 hex digits; its masks likewise."""
 
     png: str
     png_crc: str
     source: str
     source_crc: str
+    mask: str | None = None
+    mask_crc: str | None = None
+    mask_source: str | None = None
+    mask_source_crc: str | None = None
 
 
 def main(job: Job) -> None:
@@ -63,7 +67,8 @@ def findings(job: Job) -> Iterator[str]:
 
         yield from _digest_findings(known, scores, made, digest_of)
     if paths.images.exists() and paths.slices.exists():
-        yield from image_findings(read_table(paths.images), read_table(paths.slices, ["slice_id", "path"]), job.n_jobs)
+        slices = read_table(paths.slices, ["slice_id", "path", "mask"])
+        yield from image_findings(read_table(paths.images), slices, job.n_jobs)
 
 
 def _digest_findings(
@@ -115,13 +120,22 @@ def _input_findings(
 
 
 def image_findings(images: pd.DataFrame, slices: pd.DataFrame, n_jobs: int) -> Iterator[str]:
-    """Yield cached images that are not what `window` left, and sources that are not what they were made of."""
-    rows = images.merge(slices.rename(columns={"path": "source"}), on="slice_id", how="left", validate="one_to_one")
+    """Yield cached images and masks that are not what `window` left, and sources that they were not made of.
+
+    images: IMAGES; slices: slice_id, path and mask of SLICES.
+    """
+    sources = slices.rename(columns={"path": "source", "mask": "mask_source"})
+    rows = images.merge(sources, on="slice_id", how="left", validate="one_to_one")
     gone = rows[rows["source"].isna()]
     yield from (f"{row.path} shows slice {row.slice_id}, of which SLICES does not know" for row in gone.itertuples())
-    rows = rows.dropna(subset="source")
-    crcs = rows["digest"].str.rpartition("-")[2]
-    items = [Image(*values) for values in zip(rows["path"], rows["png_crc"], rows["source"], crcs, strict=True)]
+    rows = rows.dropna(subset="source").reindex(columns=rows.columns.union(["mask", "mask_source"]))
+    lost = rows[rows["mask"].notna() & rows["mask_source"].isna()]
+    yield from (f"{row.mask} is a mask of slice {row.slice_id}; SLICES knows of none" for row in lost.itertuples())
+    # A source mask belongs to views with masks alone.
+    rows["mask_source"] = rows["mask_source"].where(rows["mask"].notna())
+    facts = rows.assign(png=rows["path"], source_crc=rows["digest"].str.rpartition("-")[2])
+    facts = facts.reindex(columns=Image._fields).astype(object)
+    items = [Image(*values) for values in facts.where(facts.notna(), None).itertuples(index=False, name=None)]
     for lines in parallel_map(check_image, items, n_jobs, "images"):
         yield from lines
 
@@ -132,7 +146,11 @@ def check_image(image: Image) -> list[str]:
     for path, recorded, change in (
         (image.png, image.png_crc, "was changed: it is not what window left"),
         (image.source, image.source_crc, "is another file than the one that its image was made of"),
+        (image.mask, image.mask_crc, "was changed: it is not what window left"),
+        (image.mask_source, image.mask_source_crc, "is another file than the one that its cached mask was made of"),
     ):
+        if path is None:
+            continue
         try:
             crc = f"{zlib.crc32(Path(path).read_bytes()):08x}"
         except OSError as error:

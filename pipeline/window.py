@@ -1,12 +1,13 @@
-"""Stage `window`: each slice's cached image, in Hounsfield units through the view's windows, resized, as PNG."""
+"""Stage `window`: each slice's cached image as PNG: its Hounsfield units, or these through windows, and its mask."""
 
 import logging
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.config import UserError
+from pipeline.config import UserError, View
 from pipeline.core.rows import whole_scans
 from pipeline.plan import Job, Paths, record_of, require, stage_settings
 from pipeline.schema import IMAGES, REJECTED
@@ -22,7 +23,17 @@ from pipeline.shell.atomic import remove_leftovers, temporary_path
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import Provenance
-from pipeline.shell.slice_images import Made, Source, SourceFile, compile_kernels, make_images
+from pipeline.shell.slice_images import (
+    MASK_SUFFIX,
+    Made,
+    MadeMask,
+    Source,
+    SourceFile,
+    SourceMask,
+    compile_kernels,
+    make_images,
+    mask_path,
+)
 from pipeline.shell.tables import fill_stream, read_batches, row_count, to_arrow, to_frame, write_table
 
 log = logging.getLogger(__name__)
@@ -43,7 +54,12 @@ COLUMNS = (
     ),
     *SLICE_COLUMNS,
 )
-"""What is read of SLICES."""
+"""What is read of SLICES; of kind `hu` PLANE_COLUMNS too, and `mask` where the view has masks."""
+PLANE_COLUMNS = ("row_mm", "column_mm")
+
+LAST_COLUMNS = ("path", "source_bytes", "digest", "png_crc")
+LAST_MASK_COLUMNS = ("mask", "mask_source_bytes", "mask_source_crc", "mask_crc")
+"""What is read of IMAGES; the latter where the view has masks."""
 
 NOTHING_REJECTED = pd.DataFrame(columns=REJECTED.schema().names)
 
@@ -71,14 +87,16 @@ class Outcome:
 def main(job: Job) -> None:
     """Write one PNG a slice, keeping those that are done; then what could not be decoded, the record, and IMAGES last.
 
-    Slices that no image can be made of are rejected, and REJECTED's rows of this stage stand beside the images. Tables
-    are read and written in batches: memory does not grow with the number of slices.
+    A view with masks has a second PNG beside it where the slice has a mask. Slices that no image can be made of are
+    rejected, and REJECTED's rows of this stage stand beside the images. Tables are read and written in batches: memory
+    does not grow with the number of slices.
     """
     paths = job.paths
     view = job.run.settings.view
-    if len(view.windows) not in PNG_CHANNELS:
-        raise UserError(f"setting view.windows: {len(view.windows)} windows; a PNG holds one or three channels")
+    check_view(view)
     require(paths.slices, "index")
+    if view.masks:
+        _check_masks(paths)
     settings = stage_settings(paths, "window", job.folds, job.phantom)
     provenance = Provenance("window", settings, [paths.slices], job.threads)
     slices, left_out = row_count(paths.slices), row_count(require(paths.rejected, "index"))
@@ -88,12 +106,12 @@ def main(job: Job) -> None:
     make = partial(make_images, view=view, force=job.force)
     outcome = Outcome()
     with temporary_path(paths.images) as unfinished:
-        made = _made(_batches(paths), make, job.n_jobs, _file_count(paths.slices))
+        made = _made(_batches(paths, view), make, job.n_jobs, _file_count(paths.slices))
         tables = _image_tables(made, outcome, paths.png, view_digest=paths.view.rpartition("-")[2])
         images = fill_stream(unfinished, IMAGES, tables, provenance.facts, "slice_id")
         rejected = pd.concat(outcome.rejected, ignore_index=True) if outcome.rejected else NOTHING_REJECTED
         _check_rejected(rejected, slices + left_out, len(rejected) + left_out, job.max_rejected)
-        orphans = _remove_orphans(paths.png, unfinished)
+        orphans = _remove_orphans(paths.png, unfinished, view.masks)
 
         counts = {"images": images, "new": outcome.new, "rejected": len(rejected)}
         counts |= {f"rejected: {reason}": n for reason, n in sorted(Counter(rejected["reason"]).items())}
@@ -106,10 +124,47 @@ def main(job: Job) -> None:
         log.info("removed %d unfinished files and %d images of slices that are gone", leftovers, orphans)
 
 
-def _batches(paths: Paths) -> Iterator[Batch]:
+def check_view(view: View) -> None:
+    """Check what a view's settings say together; raises UserError."""
+    if view.size < 1:
+        raise UserError(f"setting view.size: {view.size} px; an image has at least one")
+    if view.kind == "hu":
+        if not 0 <= view.pixel_mm < math.inf:
+            raise UserError(f"setting view.pixel_mm: {view.pixel_mm:g} mm; give a spacing, or 0 for the whole slice")
+        return
+    if view.masks or view.pixel_mm:
+        name = "masks" if view.masks else "pixel_mm"
+        raise UserError(
+            f"setting view.{name}={getattr(view, name)}: of kind `hu` alone, and view.kind is {view.kind!r}; "
+            "say view.kind=hu too, or leave it out"
+        )
+    if len(view.windows) not in PNG_CHANNELS:
+        raise UserError(f"setting view.windows: {len(view.windows)} windows; a PNG holds one or three channels")
+
+
+def _check_masks(paths: Paths) -> None:
+    """Check that some slice has a mask, and that no slice's image is called as a mask is; raises UserError."""
+    masks = 0
+    for table in read_batches(paths.slices, ["slice_id", "mask"]):
+        masks += len(table) - table.column("mask").null_count
+        for slice_id in table.column("slice_id").to_pylist():
+            if slice_id.endswith(MASK_SUFFIX):
+                raise UserError(
+                    f"slice {slice_id!r}: with view.masks a name may not end in {MASK_SUFFIX!r}, which marks cached "
+                    "masks; rename its file, or leave view.masks out"
+                )
+    if not masks:
+        raise UserError(
+            f"setting view.masks=True: data set {paths.dataset!r} has no masks; they belong in {paths.raw}/masks/, "
+            "<slice_id>.png each, before `make index`. The phantom has them, RSNA's data do not"
+        )
+
+
+def _batches(paths: Paths, view: View) -> Iterator[Batch]:
     """Yield all slices, a batch of whole scans after the other."""
-    last = LastImages(paths.images)
-    for slices in _scans(paths.slices, COLUMNS):
+    last = LastImages(paths.images, view.masks)
+    columns = [*COLUMNS, *(PLANE_COLUMNS if view.kind == "hu" else ()), *(["mask"] if view.masks else ())]
+    for slices in _scans(paths.slices, columns):
         made_of = last.made_of(set(slices["scan_id"]))
         yield Batch(slices, *_sources(slices, paths.png, made_of))
 
@@ -123,27 +178,37 @@ def _file_count(slices: Path) -> int:
     return sum(of_scans["path"].nunique() for of_scans in _scans(slices, ["scan_id", "path"]))
 
 
+class Last(NamedTuple):
+    """What is known of a slice's image and mask that are there: the CRC-32 of the image and of its source."""
+
+    made_of: str = ""
+    png_crc: str = ""
+    mask: MadeMask | None = None
+
+
 class LastImages:
     """What the last IMAGES knows, where there is one: scan by scan, in the order of the scans."""
 
-    def __init__(self, images: Path) -> None:
-        self.scans = _images_by_scan(images) if images.exists() else iter(())
+    def __init__(self, images: Path, masks: bool) -> None:
+        self.scans = _images_by_scan(images, masks) if images.exists() else iter(())
         self.ahead = next(self.scans, None)
 
-    def made_of(self, scans: set[str]) -> dict[tuple[str, int], tuple[str, str]]:
-        """Return by image and bytes of its source the CRC-32 of both; scans come behind those asked for before."""
+    def made_of(self, scans: set[str]) -> dict[tuple[str, int], Last]:
+        """Return what is known by image and bytes of its source; scans come behind those asked for before."""
         found = {}
         while self.ahead is not None and self.ahead[0] <= max(scans):
             scan, rows = self.ahead
             if scan in scans:
-                found |= {(path, size): (digest.rpartition("-")[2], crc) for path, size, digest, crc in rows}
+                for path, size, digest, crc, *of_mask in rows:
+                    mask = MadeMask(*of_mask[1:]) if of_mask and of_mask[0] else None
+                    found[path, size] = Last(digest.rpartition("-")[2], crc, mask)
             self.ahead = next(self.scans, None)
         return found
 
 
-def _images_by_scan(images: Path) -> Iterator[tuple[str, list[tuple[str, int, str, str]]]]:
-    """Yield each scan's name and its rows of IMAGES: path, source_bytes, digest, png_crc."""
-    columns = ["path", "source_bytes", "digest", "png_crc"]
+def _images_by_scan(images: Path, masks: bool) -> Iterator[tuple[str, list[tuple]]]:
+    """Yield each scan's name and its rows of IMAGES: LAST_COLUMNS, and where asked for LAST_MASK_COLUMNS."""
+    columns = [*LAST_COLUMNS, *(LAST_MASK_COLUMNS if masks else ())]
     tables = ([table.column(name).to_pylist() for name in columns] for table in read_batches(images, columns))
     rows = chain.from_iterable(zip(*table, strict=True) for table in tables)
     for folder, of_scan in groupby(rows, key=lambda row: row[0].rpartition("/")[0]):
@@ -151,7 +216,7 @@ def _images_by_scan(images: Path) -> Iterator[tuple[str, list[tuple[str, int, st
 
 
 def _sources(
-    slices: pd.DataFrame, png: Path, made_of: Mapping[tuple[str, int], tuple[str, str]]
+    slices: pd.DataFrame, png: Path, made_of: Mapping[tuple[str, int], Last]
 ) -> tuple[list[SourceFile], np.ndarray]:
     """Return each file with its slices, files in order of their first row of SLICES, and the rows of all the slices.
 
@@ -168,10 +233,18 @@ def _sources(
     sources: list[SourceFile] = []
     targets = _png_paths(ordered, png)
     columns = [ordered[column].tolist() for column in ("path", "bytes", *SLICE_COLUMNS)]
-    for path, size, *values, padding, target, offset in zip(*columns, paddings, targets, offsets, strict=True):
+    planes = [ordered[column].tolist() for column in PLANE_COLUMNS] if "row_mm" in ordered else []
+    masks = ordered["mask"].tolist() if "mask" in ordered else repeat(None, len(ordered))
+    plane_of = zip(*planes, strict=True) if planes else repeat((), len(ordered))
+    facts = zip(*columns, paddings, targets, offsets, plane_of, masks, strict=True)
+    for path, size, *values, padding, target, offset, plane, mask in facts:
         if not sources or sources[-1].path != path:
             sources.append(SourceFile(path, size, []))
-        sources[-1].slices.append(Source(*values, padding, target, *made_of.get((target, size), ("", "")), offset))
+        last = made_of.get((target, size), Last())
+        source = Source(*values, padding, target, last.made_of, last.png_crc, offset, *plane)
+        if isinstance(mask, str):  # null otherwise
+            source = source._replace(mask=SourceMask(mask, last.mask))
+        sources[-1].slices.append(source)
     return sources, rows
 
 
@@ -214,13 +287,20 @@ def _png_paths(slices: pd.DataFrame, png: Path) -> list[str]:
 
 
 def _images(slices: pd.DataFrame, made: pd.DataFrame, png: Path, view_digest: str) -> pd.DataFrame:
+    paths = _png_paths(slices, png)
+    masks = made["mask"].tolist()
+    paths_of_masks = [mask and mask_path(path) for path, mask in zip(paths, masks, strict=True)]
     return pd.DataFrame(
         {
             "slice_id": slices["slice_id"].to_numpy(),
-            "path": _png_paths(slices, png),
+            "path": paths,
+            "mask": pd.Series(paths_of_masks, dtype=object),
             "source_bytes": slices["bytes"].to_numpy(),
             "digest": [f"{view_digest}-{crc}" for crc in made["crc"]],
             "png_crc": made["png_crc"].to_numpy(),
+            "mask_source_bytes": pd.array([mask and mask.source_bytes for mask in masks], dtype="Int64"),
+            "mask_source_crc": pd.Series([mask and mask.source_crc for mask in masks], dtype=object),
+            "mask_crc": pd.Series([mask and mask.crc for mask in masks], dtype=object),
         }
     )
 
@@ -244,13 +324,17 @@ def _scan_folders(png: Path) -> list[Path]:
     return [Path(entry.path) for entry in os.scandir(png) if entry.is_dir()] if png.is_dir() else []
 
 
-def _remove_orphans(png: Path, images: Path) -> int:
-    """Remove images that no row of IMAGES names, and folders left empty; return how many images."""
+def _remove_orphans(png: Path, images: Path, masks: bool) -> int:
+    """Remove images and masks that no row of IMAGES names, and folders left empty; return how many files.
+
+    masks: whether the view has any.
+    """
     removed, unnamed = 0, {folder.name for folder in _scan_folders(png)}
     with progress(len(unnamed), "folders") as bar:
-        for scan, rows in _images_by_scan(images):
+        for scan, rows in _images_by_scan(images, masks):
             unnamed.discard(scan)
-            removed += _remove_others(png / scan, {path for path, *_ in rows})
+            named = {path for path, *_ in rows} | {row[len(LAST_COLUMNS)] for row in rows if masks}
+            removed += _remove_others(png / scan, named)
             bar.update()
         for scan in unnamed:
             removed += _remove_others(png / scan, set())

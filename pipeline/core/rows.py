@@ -23,12 +23,15 @@ def patient_folds(folds: pd.DataFrame, split_kind: str) -> pd.Series:
 def cached_slices(
     slices: pd.DataFrame, images: pd.DataFrame, folds: pd.DataFrame, split_kind: str = "folds"
 ) -> pd.DataFrame:
-    """Return the SLICES rows that have a cached image, in their order, with columns `png` and `fold`.
+    """Return the SLICES rows that have a cached image, in their order, with columns `png`, `mask` and `fold`.
 
+    `mask` is the path of the cached mask or null, where IMAGES has that column; the source's mask, which SLICES knows,
+    has another geometry and is left out.
     `fold` is the patient's, as `patient_folds` has it, for training slices and null for test slices, also where a
     patient is in both parts.
     """
-    rows = slices.merge(images[["slice_id", "path"]].rename(columns={"path": "png"}), on="slice_id", how="inner")
+    cached = images[["slice_id", "path", *images.columns.intersection(["mask"])]].rename(columns={"path": "png"})
+    rows = slices.drop(columns="mask", errors="ignore").merge(cached, on="slice_id", how="inner")
     rows["fold"] = rows["patient_id"].map(patient_folds(folds, split_kind)).where(rows["split"] == "train")
     return rows
 

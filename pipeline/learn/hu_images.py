@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-HU_OFFSET = 32768
-"""What a cached image's values lie above Hounsfield units."""
+from pipeline.core.resampling import hu_of_stored
+from pipeline.shell.png import decode_grey
 
 
 def read_hu(path: Path) -> np.ndarray:
     """Return a cached image (y, x) int16 in HU; raises FileNotFoundError or OSError."""
-    return (_read(path, np.uint16).astype(np.int32) - HU_OFFSET).astype(np.int16)
+    return hu_of_stored(_read(path, np.uint16))
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -21,11 +20,11 @@ def read_mask(path: Path) -> np.ndarray:
 
 def _read(path: Path, dtype: type) -> np.ndarray:
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        image = decode_grey(path.read_bytes())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: a cached image is missing; redo it with `make window FORCE=1`") from error
-    except cv2.error as error:  # an empty file
+    except ValueError as error:
         raise OSError(f"{path}: a cached image cannot be decoded; redo it with `make window FORCE=1`") from error
-    if image is None or image.ndim != 2 or image.dtype != dtype:
+    if image.dtype != dtype:
         raise OSError(f"{path}: a cached image cannot be decoded; redo it with `make window FORCE=1`")
     return image

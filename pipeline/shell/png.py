@@ -15,12 +15,15 @@ END = b"\0\0\0\0IEND\xaeB`\x82"
 
 HEADER = struct.Struct(">LLBBBBB")
 """IHDR: columns, rows, bit depth, colour type, methods of compression, filtering, interlacing (section 11.2.1)."""
-DEPTH = 8
 METHODS = (0, 0, 0)
 """Deflate, a filter type in front of each row, no interlacing."""
-COLOUR_TYPES = {1: 0, 3: 2}
-"""Of greyscale and of truecolour, by channels (section 11.1, table 11.1)."""
-CHANNELS = {colour_type: channels for channels, colour_type in COLOUR_TYPES.items()}
+GREY, COLOUR = 0, 2
+"""Colour types of greyscale and of truecolour (section 11.1, table 11.1)."""
+LAYOUTS = {(1, "uint8"): (8, GREY), (3, "uint8"): (8, COLOUR), (1, "uint16"): (16, GREY)}
+"""Bit depth and colour type, by channels and type of the values."""
+HELD = {layout: (channels, np.dtype(name)) for (channels, name), layout in LAYOUTS.items()}
+BIG_ENDIAN = np.dtype(">u2")
+"""How PNG holds 16 bits (section 7.1)."""
 
 NO_FILTER = 0
 """The filter type (section 9.2). These images are mostly flat: they pack as well as they are."""
@@ -34,29 +37,36 @@ PIXELS_AT = HEADER_AT + CHUNK_BYTES + HEADER.size
 
 
 def write_png(path: str | Path, image: np.ndarray) -> str:
-    """Write a uint8 image (y, x, channels) as PNG and return the file's CRC-32, 8 hex digits.
+    """Write an image (y, x, channels) as PNG and return the file's CRC-32, 8 hex digits.
 
-    Three channels become the file's red, green and blue. Raises ValueError for another number of channels than one or
-    three, and for an image without pixels.
+    Three channels become the file's red, green and blue. Raises ValueError for what `encode_png` does not take.
     """
     encoded = encode_png(image)
     write_atomic(path, encoded)
-    return f"{isal_zlib.crc32(encoded):08x}"
+    return crc_of(encoded)
+
+
+def crc_of(data: bytes) -> str:
+    """Return the CRC-32 of a file's bytes, 8 hex digits."""
+    return f"{isal_zlib.crc32(data):08x}"
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Return a uint8 image (y, x, channels) as a PNG file: signature, IHDR, one IDAT, IEND.
+    """Return an image (y, x, channels) as a PNG file: signature, IHDR, one IDAT, IEND.
 
-    One channel becomes greyscale, three red, green and blue; raises ValueError for anything else, and without pixels.
-    Sections here are those of the PNG specification (W3C, third edition).
+    One channel, uint8 or uint16, becomes greyscale, three, uint8, become red, green and blue; raises ValueError for
+    anything else, and without pixels. Sections here are those of the PNG specification (W3C, third edition).
     """
-    if image.ndim != 3 or image.shape[2] not in COLOUR_TYPES or image.dtype != np.uint8 or image.size == 0:
-        raise ValueError(f"a PNG holds uint8 (y, x, 1 or 3), got {image.dtype} {image.shape}")
+    layout = LAYOUTS.get((image.shape[2], image.dtype.name)) if image.ndim == 3 else None
+    if layout is None or image.size == 0:
+        found = f"{image.dtype} {image.shape}"
+        raise ValueError(f"a PNG holds uint8 (y, x, 1 or 3), got {found}, which is not uint16 (y, x, 1) either")
     rows, columns, channels = image.shape
-    lines = np.empty((rows, 1 + columns * channels), dtype=np.uint8)
+    lines = np.empty((rows, 1 + columns * channels * image.itemsize), dtype=np.uint8)
     lines[:, 0] = NO_FILTER
-    lines[:, 1:] = image.reshape(rows, columns * channels)
-    header = HEADER.pack(columns, rows, DEPTH, COLOUR_TYPES[channels], *METHODS)
+    values = image.reshape(rows, columns * channels)
+    lines[:, 1:] = values if image.itemsize == 1 else values.astype(BIG_ENDIAN).view(np.uint8)
+    header = HEADER.pack(columns, rows, *layout, *METHODS)
     return SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", isal_zlib.compress(lines, LEVEL)) + END
 
 
@@ -67,8 +77,27 @@ def decode_png(data: bytes) -> np.ndarray:
     Raises ValueError for what is no image, is cut short, or contradicts one of its checksums.
     """
     image = _decode_own(data)
-    if image is None and data:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is not None and image.dtype == np.uint8:
+        return image if image.shape[2] == 3 else image.repeat(3, axis=2)
+    return _by_cv2(data, cv2.IMREAD_COLOR_RGB)
+
+
+def decode_grey(data: bytes) -> np.ndarray:
+    """Return the image (y, x) uint8 or uint16 that a PNG file of one channel holds.
+
+    Files as `encode_png` makes them are decoded here, all others by cv2. Raises ValueError for what is no image, is cut
+    short, contradicts one of its checksums, or has colours.
+    """
+    image = _decode_own(data)
+    if image is None:
+        image = _by_cv2(data, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3 and image.shape[2] != 1:
+        raise ValueError(f"a PNG of {image.shape[2]} channels, expected one")
+    return image.reshape(image.shape[:2])
+
+
+def _by_cv2(data: bytes, flags: int) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     if image is None:
         raise ValueError(f"{len(data)} bytes that are no PNG, or a damaged one")
     return image
@@ -81,9 +110,9 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _decode_own(data: bytes) -> np.ndarray | None:
-    """Return the image of a file as `encode_png` makes them, None for any other."""
-    (rows, columns, channels), packed = _own_parts(data)
-    line = 1 + columns * channels
+    """Return the image (y, x, channels) of a file as `encode_png` makes them, None for any other."""
+    (rows, columns, channels), values, packed = _own_parts(data)
+    line = 1 + columns * channels * values.itemsize
     try:
         unpacked = isal_zlib.decompress(packed, bufsize=rows * line) if packed else b""
     except isal_zlib.error:
@@ -93,13 +122,15 @@ def _decode_own(data: bytes) -> np.ndarray | None:
     lines = np.frombuffer(unpacked, np.uint8).reshape(rows, line)
     if lines[:, 0].any():  # filtered
         return None
-    image = lines[:, 1:].copy().reshape(rows, columns, channels)
-    return image if channels == 3 else image.repeat(3, axis=2)
+    image = lines[:, 1:].copy()
+    if values.itemsize > 1:
+        image = image.view(BIG_ENDIAN).astype(values)
+    return image.reshape(rows, columns, channels)
 
 
-def _own_parts(data: bytes) -> tuple[tuple[int, int, int], memoryview]:
-    """Return the shape and the compressed pixels of a file laid out as `encode_png` does; no pixels of any other."""
-    nothing = (0, 0, 0), memoryview(b"")
+def _own_parts(data: bytes) -> tuple[tuple[int, int, int], np.dtype, memoryview]:
+    """Return shape, type and compressed pixels of a file laid out as `encode_png` does; no pixels of any other."""
+    nothing = (0, 0, 0), np.dtype(np.uint8), memoryview(b"")
     end = len(data) - len(END)
     if end < PIXELS_AT + CHUNK_BYTES or not data.startswith(SIGNATURE) or not data.endswith(END):
         return nothing
@@ -107,9 +138,10 @@ def _own_parts(data: bytes) -> tuple[tuple[int, int, int], memoryview]:
     if not header or not packed:
         return nothing
     columns, rows, depth, colour_type, *methods = HEADER.unpack(header)
-    if depth != DEPTH or colour_type not in CHANNELS or tuple(methods) != METHODS:
+    if (depth, colour_type) not in HELD or tuple(methods) != METHODS:
         return nothing
-    return (rows, columns, CHANNELS[colour_type]), packed
+    channels, values = HELD[depth, colour_type]
+    return (rows, columns, channels), values, packed
 
 
 def _content(data: bytes, start: int, end: int, kind: bytes) -> memoryview:
