@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.core.resampling import stored_hu
+from pipeline.learn.hu_images import read_hu, read_mask
 from pipeline.learn.slice_data import read_png
 from pipeline.shell import png
-from pipeline.shell.png import decode_png, encode_png, write_png
+from pipeline.shell.png import decode_grey, decode_png, encode_png, write_png
 
 RNG = np.random.default_rng(0)
 
@@ -163,3 +165,84 @@ def test_pixels_that_do_not_fit_the_header_are_damage():
             decode_png(chunked(image, packed, columns))
     with pytest.raises(ValueError, match="no PNG, or a damaged one"):
         decode_png(chunked(image, zlib.compress(lines), 0))
+
+
+DEEP_SHAPES = [(5, 7, 1), (7, 5, 1), (1, 1, 1), (9, 1, 1), (250, 250, 1)]
+
+
+def deep(shape) -> np.ndarray:
+    """16 bits of noise, in which no byte is like its neighbour."""
+    return RNG.integers(0, 1 << 16, shape, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("shape", DEEP_SHAPES)
+def test_every_reader_finds_16_bits(shape):
+    image = deep(shape)
+    data = encode_png(image)
+    by_cv2 = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert by_cv2.dtype == np.uint16
+    np.testing.assert_array_equal(by_cv2, image[:, :, 0])
+    with Image.open(BytesIO(data)) as opened:
+        np.testing.assert_array_equal(np.asarray(opened), image[:, :, 0])
+    np.testing.assert_array_equal(decode_png(data), coloured(image >> 8))
+
+
+def test_16_bits_by_hand():
+    data = encode_png(np.array([[[0x0102], [0xFFFE]]], np.uint16))
+    assert struct.unpack(">LL5B", data[16:29]) == (2, 1, 16, 0, 0, 0, 0)  # two columns, one row, 16 bits, greyscale
+    (length,) = struct.unpack(">L", data[33:37])
+    assert zlib.decompress(data[41 : 41 + length]) == bytes([0, 1, 2, 0xFF, 0xFE])  # the greater byte first
+
+
+@pytest.mark.parametrize("make", [noise, flat, deep])
+@pytest.mark.parametrize("shape", DEEP_SHAPES)
+def test_one_channel_is_read_as_it_is(make, shape, monkeypatch):
+    image = make(shape)
+    by_cv2 = cv2.imencode(".png", np.cumsum(image, axis=1, dtype=image.dtype), [cv2.IMWRITE_PNG_COMPRESSION, 6])[1]
+    np.testing.assert_array_equal(decode_grey(by_cv2.tobytes()), np.cumsum(image[:, :, 0], axis=1, dtype=image.dtype))
+    monkeypatch.setattr(png.cv2, "imdecode", None)  # what is written here is read here
+    found = decode_grey(encode_png(image))
+    assert found.dtype == image.dtype
+    assert found.flags.c_contiguous
+    assert found.flags.writeable
+    np.testing.assert_array_equal(found, image[:, :, 0])
+
+
+def test_colours_are_no_one_channel():
+    for data in (encode_png(noise((5, 7, 3))), by_pillow(noise((5, 7, 3)))):
+        with pytest.raises(ValueError, match="a PNG of 3 channels, expected one"):
+            decode_grey(data)
+
+
+def test_16_bits_of_colours_are_refused():
+    with pytest.raises(ValueError, match=r"got uint16 \(2, 3, 3\), which is not uint16 \(y, x, 1\) either"):
+        encode_png(np.zeros((2, 3, 3), np.uint16))
+
+
+def test_hu_and_masks_are_read_and_no_damage_goes_unseen(tmp_path):
+    hu = RNG.integers(-32768, 32768, (5, 7)).astype(np.int16)
+    mask = RNG.integers(0, 64, (5, 7), dtype=np.uint8)
+    image_path, path = tmp_path / "x.png", tmp_path / "x.mask.png"
+    write_png(image_path, stored_hu(hu)[:, :, np.newaxis])
+    write_png(path, mask[:, :, np.newaxis])
+    found = read_hu(image_path)
+    assert found.dtype == np.int16
+    np.testing.assert_array_equal(found, hu)
+    np.testing.assert_array_equal(read_mask(path), mask)
+    for read, wrong in ((read_hu, path), (read_mask, image_path)):
+        with pytest.raises(
+            OSError, match=rf"{wrong.name}: a cached image cannot be decoded; redo it with `make window"
+        ):
+            read(wrong)
+    with pytest.raises(
+        FileNotFoundError, match=r"y.png: a cached image is missing; redo it with `make window FORCE=1`"
+    ):
+        read_hu(tmp_path / "y.png")
+    data = image_path.read_bytes()
+    for place in range(len(data) - 4):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << (place % 8)
+        for broken in (bytes(damaged), data[:place]):
+            image_path.write_bytes(broken)
+            with pytest.raises(OSError, match=r"x.png: a cached image cannot be decoded"):
+                read_hu(image_path)

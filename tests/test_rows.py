@@ -24,6 +24,16 @@ def test_rows_keep_the_order_of_slices_and_those_without_an_image_are_left_out()
     assert rows["png"].tolist() == ["a.png", "c.png", "d.png", "e.png"]
 
 
+def test_the_cached_mask_takes_the_place_of_the_source_mask():
+    slices = SLICES.assign(mask=["raw/a.png", "raw/b.png", "raw/c.png", None, None])
+    images = IMAGES.assign(mask=[None, None, "c.mask.png", None])
+    rows = cached_slices(slices, images, FOLDS)
+    assert rows["mask"].isna().tolist() == [True, False, True, True]
+    assert rows["mask"][1] == "c.mask.png"
+    # The source's mask is never taken for a cached one.
+    assert "mask" not in cached_slices(slices, IMAGES, FOLDS)
+
+
 def test_a_test_slice_has_no_fold_even_where_its_patient_has_one():
     rows = cached_slices(SLICES, IMAGES, FOLDS)
     assert rows["fold"].isna().tolist() == [False, False, True, True]

@@ -41,7 +41,7 @@ def resample_mask(mask: np.ndarray, row_mm: float, column_mm: float, pixel_mm: f
     """Return the mask (size, size) of one slice: each pixel as the nearest one of `mask` (rows, columns) is.
 
     The geometry is that of `resample_hu`, which see for the arguments and what is raised; of two pixels that are
-    equally near, the one further down or right is taken (cv2's INTER_NEAREST_EXACT). Outside the slice it is 0.
+    equally near, the one further down or right is taken. Outside the slice it is 0.
     """
     down, across = _axes(mask, row_mm, column_mm, pixel_mm, size)
     image = np.zeros((size, size), dtype=mask.dtype)
@@ -78,15 +78,17 @@ def _axes(pixels: np.ndarray, row_mm: float, column_mm: float, pixel_mm: float, 
         raise ValueError(f"size {size} must be above 0 px, and pixel_mm {pixel_mm:g} not below 0 mm")
     if pixel_mm and not (0 < row_mm < math.inf and 0 < column_mm < math.inf):
         raise ValueError(f"rows {row_mm:g} mm and columns {column_mm:g} mm apart must be above 0 to be resampled")
-    spacings = zip(pixels.shape, (row_mm, column_mm), strict=True)
-    down, across = (_axis(count, pixel_mm / spacing if pixel_mm else count / size, size) for count, spacing in spacings)
-    return down, across
+    rows, columns = pixels.shape
+    if pixel_mm:
+        return _axis(rows, pixel_mm, row_mm, size), _axis(columns, pixel_mm, column_mm, size)
+    return _axis(rows, rows, size, size), _axis(columns, columns, size, size)
 
 
 @lru_cache(maxsize=64)
-def _axis(count: int, step: float, size: int) -> _Axis:
-    """Return where `size` pixels lie among `count` of the slice, `step` of them apart and with the same centre."""
-    place = (count - 1) / 2 + (np.arange(size) - (size - 1) / 2) * step
+def _axis(count: int, pixel: float, spacing: float, size: int) -> _Axis:
+    """Return where `size` pixels lie among `count` of the slice, which are so large; their centres are the same."""
+    # Divided last, so that centres that lie halfway between two pixels do so exactly.
+    place = ((2 * np.arange(size) + 1 - size) * pixel / spacing + count - 1) / 2
     # A centre on the very border is inside, at both ends: a mirrored slice has the mirrored image.
     inside = np.flatnonzero((place >= -0.5) & (place <= count - 0.5))
     start = int(inside[0]) if len(inside) else 0

@@ -49,5 +49,5 @@ def decode_source(data: bytes, rows: int, columns: int, path: str) -> np.ndarray
         raise MaskError(f"{path}: {len(data)} bytes that are a damaged PNG, or one with transparency")
     most = int(mask.max())
     if most >> len(LABELS):
-        raise MaskError(f"{path}: values up to {most}; bit i is label i, so that none is above {2 ** len(LABELS) - 1}")
+        raise MaskError(f"{path}: values up to {most}; bit i is label i, none is above {2 ** len(LABELS) - 1}")
     return mask
