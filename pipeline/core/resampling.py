@@ -21,11 +21,13 @@ def resample_hu(hu: np.ndarray, row_mm: float, column_mm: float, pixel_mm: float
 
     `hu` is (rows, columns), int16 or float32, in HU; its rows lie row_mm apart, its columns column_mm. With pixel_mm
     above 0 the image's pixels are pixel_mm x pixel_mm, and its centre is the slice's: what lies beyond `size` pixels
-    is cut off, pixels whose centre is outside the slice are air, PADDING_HU. (Grewal et al. 2018, section 2.2: 1 mm,
-    250 pixels.) With pixel_mm == 0 the whole slice is resized, square or not, whatever its spacing; a slice that has
-    the size already stays as it is. Interpolation is cv2's INTER_LINEAR: pixel centres at half a pixel, edges repeated
-    up to the slice's border, no smoothing beforehand. Results are rounded half up to whole HU; values that int16 does
-    not hold count as its least or greatest.
+    is cut off, pixels whose centre is outside the slice are air, PADDING_HU. With pixel_mm == 0 the whole slice is
+    resized, square or not, whatever its spacing; a slice that has the size already stays as it is. Interpolation is
+    cv2's INTER_LINEAR: pixel centres at half a pixel, edges repeated up to the slice's border, no smoothing beforehand.
+    Results are rounded half up to whole HU; values that int16 does not hold count as its least or greatest.
+
+    Grewal et al. 2018, section 2.2.1: 1 mm, 250 pixels. There slices went through the window first: a window of this
+    image differs where interpolation has mixed values from beyond the window's edges.
 
     Raises ValueError for an array that is not two-dimensional or empty, a size below 1, a pixel_mm below 0, or, where
     it is above 0, for a spacing that is not.
