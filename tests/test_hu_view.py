@@ -19,7 +19,7 @@ from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table, to_arrow
 from pipeline.verify import image_findings
-from tests.dicom_files import COLUMNS, ROWS, slice_bytes, write_raw
+from tests.dicom_files import COLUMNS, ROWS, enhanced_bytes, frame_group, slice_bytes, write_labels, write_raw
 from tests.stages import TINY, run_stage
 from tests.test_index_window import head, in_scan, make_job
 
@@ -265,6 +265,26 @@ def test_masks_that_cannot_be_used_reject_their_slice(data, detail, project):
     assert rejected["reason"].to_dict() == {"ID_2": "unusable mask"}
     assert rejected["detail"]["ID_2"] == f"{source_mask('ID_2')}: {detail}"
     assert not [path for path in png_files(job) if "ID_2" in path]
+
+
+def test_each_frame_of_a_file_has_a_mask_of_its_own(project):
+    """A mask that is gone costs its own frame, and a mask that changed is redone, whatever the others are."""
+    frames = np.stack([head(number) for number in range(3)])
+    raw = Path("data/small/raw")
+    shutil.rmtree(raw)
+    write_raw(raw, {"ID_a": enhanced_bytes(frames, [frame_group(5.0 * number) for number in range(3)])}, {})
+    write_labels(raw / "stage_2_train.csv", {f"ID_a.{number}": None for number in (1, 2, 3)})
+    for number, slice_id in ((1, "ID_1"), (2, "ID_2"), (3, "ID_5")):
+        write_mask(source_mask(f"ID_a.{number}"), mask_of(slice_id))
+    job = run_both()
+    expected = resample_mask(mask_of("ID_2"), 0.45, 0.5, 0.8, SIZE)
+    np.testing.assert_array_equal(read_mask(Path(images_of(job)["mask"]["ID_a.2"])), expected)
+    source_mask("ID_a.1").unlink()
+    make_late(source_mask("ID_a.3"), job)
+    lenient = make_job(settings=HU, max_rejected=0.5)
+    assert new_images(lenient) == 1
+    assert rejected_of(lenient)["reason"].to_dict() == {"ID_a.1": "unusable mask"}
+    assert images_of(lenient)["slice_id"].tolist() == ["ID_a.2", "ID_a.3"]
 
 
 def test_a_mask_that_cannot_be_opened_rejects_its_slice(project):

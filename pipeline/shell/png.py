@@ -19,9 +19,10 @@ METHODS = (0, 0, 0)
 """Deflate, a filter type in front of each row, no interlacing."""
 GREY, COLOUR = 0, 2
 """Colour types of greyscale and of truecolour (section 11.1, table 11.1)."""
-LAYOUTS = {(1, "uint8"): (8, GREY), (3, "uint8"): (8, COLOUR), (1, "uint16"): (16, GREY)}
+UINT8, UINT16 = np.dtype(np.uint8), np.dtype(np.uint16)
+LAYOUTS = {(1, UINT8): (8, GREY), (3, UINT8): (8, COLOUR), (1, UINT16): (16, GREY)}
 """Bit depth and colour type, by channels and type of the values."""
-HELD = {layout: (channels, np.dtype(name)) for (channels, name), layout in LAYOUTS.items()}
+HELD = {layout: held for held, layout in LAYOUTS.items()}
 BIG_ENDIAN = np.dtype(">u2")
 """How PNG holds 16 bits (section 7.1)."""
 
@@ -57,7 +58,7 @@ def encode_png(image: np.ndarray) -> bytes:
     One channel, uint8 or uint16, becomes greyscale, three, uint8, become red, green and blue; raises ValueError for
     anything else, and without pixels. Sections here are those of the PNG specification (W3C, third edition).
     """
-    layout = LAYOUTS.get((image.shape[2], image.dtype.name)) if image.ndim == 3 else None
+    layout = LAYOUTS.get((image.shape[2], image.dtype)) if image.ndim == 3 else None
     if layout is None or image.size == 0:
         found = f"{image.dtype} {image.shape}"
         raise ValueError(f"a PNG holds uint8 (y, x, 1 or 3), got {found}, which is not uint16 (y, x, 1) either")
@@ -130,7 +131,7 @@ def _decode_own(data: bytes) -> np.ndarray | None:
 
 def _own_parts(data: bytes) -> tuple[tuple[int, int, int], np.dtype, memoryview]:
     """Return shape, type and compressed pixels of a file laid out as `encode_png` does; no pixels of any other."""
-    nothing = (0, 0, 0), np.dtype(np.uint8), memoryview(b"")
+    nothing = (0, 0, 0), UINT8, memoryview(b"")
     end = len(data) - len(END)
     if end < PIXELS_AT + CHUNK_BYTES or not data.startswith(SIGNATURE) or not data.endswith(END):
         return nothing

@@ -126,9 +126,7 @@ def make_images(file: SourceFile, view: View, force: bool) -> list[Made]:
     try:
         is_done = [not force and _is_done(source, file) for source in file.slices]
         if all(is_done) and all(map(_is_known, file.slices)):
-            return [
-                Made(source.made_of, source.png_crc, mask=source.mask and source.mask.last) for source in file.slices
-            ]
+            return [_known(source) for source in file.slices]
         content, size, crc = _open(file.path)
     except OSError as error:
         return _rejects(file, "unreadable", f"{type(error).__name__}: {error.strerror or error}")
