@@ -58,7 +58,7 @@ class Train:
     """How the slice classifier is trained (stage `train`); `mean` and `std` are used wherever it runs."""
 
     network: str = "timm"
-    """What is trained: `timm`, an encoder of that library with a linear head."""
+    """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the section `dense`."""
     encoder: str = "resnet18"
     """A timm model name."""
     growth: int = 0
@@ -67,10 +67,20 @@ class Train:
     """`hub` (timm's own download), `none`, or the path of a safetensors file or checkpoint."""
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    hu_range: tuple[float, ...] = (-1024.0, 3071.0)
+    """HU that images of kind `hu` are clipped to; the default is all that 12 bits hold in CT."""
+    input_range: tuple[float, ...] = (0.0, 1.0)
+    """What `hu_range` is scaled to."""
     epochs: int = 1
     learning_rates: tuple[float, ...] = (1e-4,)
     """One an epoch; the last one holds for the epochs beyond."""
+    momentum: float = 0.0
+    """Of stochastic gradient descent; not used by networks that are trained by Adam."""
+    weight_decay: float = 0.0
+    balance: bool = False
+    """Whether positive and negative samples are drawn equally often."""
     batch: int = 32
+    """Slices in one optimiser step."""
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Weight of each label in the loss."""
     flip: float = 0.0
@@ -88,6 +98,23 @@ class Train:
     brightness_chance: float = 0.0
     seed: int = 0
     """Seeds weights, sample order, augmentation and dropout, of the sequence model too."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The densely connected network over runs of slices (stage `train`, `train.network` densenet)."""
+
+    block_layers: int = 4
+    """Layers of each of the three dense blocks."""
+    growth: int = 8
+    """Channels that each layer adds."""
+    stem_filters: int = 16
+    mask_weight: float = 0.0
+    """Weight in the loss of the three masks' losses together; at 0 the network draws no masks."""
+    run_slices: int = 1
+    """Neighbouring slices that go through the LSTM together."""
+    hidden: int = 0
+    """Cells per direction of the LSTM; at 0 there is none, and each slice stands for itself."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +174,12 @@ class Predict:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run, one section a stage."""
+    """All settings of a run, by section; a stage reads one or more."""
 
     view: View = field(default_factory=View)
     split: Split = field(default_factory=Split)
     train: Train = field(default_factory=Train)
+    dense: Dense = field(default_factory=Dense)
     embed: Embed = field(default_factory=Embed)
     reduce: Reduce = field(default_factory=Reduce)
     sequence: Sequence = field(default_factory=Sequence)
@@ -164,7 +192,7 @@ BASE = Settings()
 CHOICES = {
     "view.kind": ("windows", "hu"),
     "split.kind": ("folds", "holdout"),
-    "train.network": ("timm",),
+    "train.network": ("timm", "densenet"),
     "reduce.method": ("pca", "largest_weights", "smallest_weights", "largest_std", "none", "predictions_only"),
     "sequence.kind": ("bilstm", "none"),
 }
@@ -175,7 +203,7 @@ WHOLE_NETWORKS = ("densenet", "mask_rcnn")
 STAGE_SECTIONS = {
     "window": ("view",),
     "split": ("split",),
-    "train": ("train",),
+    "train": ("train", "dense"),
     "embed": ("embed",),
     "reduce": ("reduce",),
     "sequence": ("sequence",),

@@ -129,7 +129,7 @@ def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -
         pin_memory=torch.cuda.is_available(),
         # They keep no state, and starting sixteen of them at each epoch would let a GPU wait.
         persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
     )
 
 
@@ -142,5 +142,6 @@ def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return batch
 
 
-def _one_thread(_worker: int) -> None:
+def one_thread(_worker: int) -> None:
+    """Let cv2 use no threads of its own in a loader's process, of which there is one a core."""
     cv2.setNumThreads(0)

@@ -10,7 +10,15 @@ from pipeline.config import Settings, UserError
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 
 if TYPE_CHECKING:
+    from pipeline.nets.densenet import DenseNet
     from pipeline.nets.slice_classifier import SliceClassifier
+
+
+def build_network(settings: Settings, pretrained: bool) -> nn.Module:
+    """Return the network that stage `train` trains; `pretrained` and errors as in its own builder."""
+    if settings.train.network == "densenet":
+        return build_densenet(settings)
+    return build_slice_classifier(settings, pretrained)
 
 
 def build_slice_classifier(settings: Settings, pretrained: bool) -> "SliceClassifier":
@@ -47,6 +55,39 @@ def check_encoder(name: str) -> None:
     if tag and name not in timm.list_pretrained():
         known = timm.list_pretrained(f"{architecture}.*")
         raise UserError(f"train.encoder={name}: timm has no weights of that name; it has {', '.join(known) or 'none'}")
+
+
+def build_densenet(settings: Settings) -> "DenseNet":
+    """Return the recipe's DenseNet with new weights, drawn from torch's random numbers.
+
+    Raises UserError for settings that contradict each other.
+    """
+    from pipeline.nets.densenet import DenseNet
+
+    view, train, dense = settings.view, settings.train, settings.dense
+    if view.kind != "hu":
+        raise UserError(f"train.network=densenet reads images in HU, and view.kind={view.kind}: set view.kind=hu")
+    if dense.mask_weight and not view.masks:
+        raise UserError(
+            f"dense.mask_weight={dense.mask_weight:g} learns from masks, and view.masks=False: set view.masks=true, "
+            f"or dense.mask_weight=0"
+        )
+    if min(dense.block_layers, dense.growth, dense.stem_filters, dense.run_slices) < 1:
+        raise UserError(f"{dense}: block_layers, growth, stem_filters and run_slices are at least 1")
+    if dense.run_slices > 1 and not dense.hidden:
+        raise UserError(
+            f"dense.run_slices={dense.run_slices} without an LSTM: give dense.hidden cells, or set dense.run_slices=1"
+        )
+    hu_range, input_range = _range("train.hu_range", train.hu_range), _range("train.input_range", train.input_range)
+    return DenseNet(
+        dense.stem_filters, dense.block_layers, dense.growth, dense.mask_weight > 0, dense.hidden, hu_range, input_range
+    )
+
+
+def _range(name: str, limits: tuple[float, ...]) -> tuple[float, float]:
+    if len(limits) != 2 or limits[0] >= limits[1]:
+        raise UserError(f"{name}={','.join(map(str, limits))}: give two numbers, the lower one first")
+    return limits[0], limits[1]
 
 
 def build_sequence(settings: Settings, features: int) -> ScanBiLSTM:
