@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.config import LABELS, UserError, last_stage, variant
-from pipeline.nets.build import build_sequence, build_slice_classifier, parameter_count
+from pipeline.nets.build import build_network, build_sequence, build_slice_classifier, parameter_count
 from pipeline.nets.scan_bilstm import SIDE_BY_SIDE, ScanBiLSTM
 from pipeline.nets.weights import load_encoder
 from pipeline.runs import recipe, recipe_names, variant_names
@@ -21,6 +21,32 @@ def lstm(features: int, hidden: int, layers: int) -> int:
 def head(states: int) -> int:
     return 6 * states + 6
 
+
+def dense(stem: int, growth: int) -> int:
+    """Return the parameters of a DenseNet-40 up to pooling: BN has 2 a channel, no convolution has a bias.
+
+    3x3 stem; 3 blocks of 12 layers, BN and a 3x3 convolution each; BN and a 1x1 convolution behind the first two
+    blocks; BN at the end.
+    """
+    into = [stem + 12 * growth * block + growth * layer for block in range(3) for layer in range(12)]
+    ends = [stem + 12 * growth * block for block in (1, 2, 3)]
+    return (
+        9 * stem + sum(2 * c + 9 * c * growth for c in into) + sum(2 * c for c in ends) + sum(c * c for c in ends[:2])
+    )
+
+
+def masks(stem: int, growth: int) -> int:
+    """Return the parameters of three masks: 1x1 convolution to one map, deconvolution of 4, 8, 16 px a side."""
+    return sum(stem + 12 * growth * block + 1 + (2 * 2**block) ** 2 + 1 for block in (1, 2, 3))
+
+
+# A DenseNet-40 of growth 12 is pooled to 16 + 3 x 12 x 12 = 448 features, of growth 4 behind 8 filters to 152.
+DENSENET = dense(16, 12) + 448 + 1
+DENSENET_A = DENSENET + masks(16, 12)
+RADNET = dense(16, 12) + masks(16, 12) + lstm(448, 128, 1) + 256 + 1
+SMALL_DENSENET = dense(8, 4) + 152 + 1
+SMALL_DENSENET_A = SMALL_DENSENET + masks(8, 4)
+SMALL_RADNET = dense(8, 4) + masks(8, 4) + lstm(152, 32, 1) + 64 + 1
 
 # ResNeXt-101 32x8d without its ImageNet layer, and 2048 x 6 + 6 of ours; the paper: about 88 million with it.
 RESNEXT101 = 86_742_336 + 12_294
@@ -59,6 +85,12 @@ def dense(growth: int, blocks: tuple[int, ...], bottleneck: int = 4) -> int:
 
 
 PARAMETERS = {
+    "grewal2018": (RADNET, 0),
+    "grewal2018-densenet": (DENSENET, 0),
+    "grewal2018-densenet-a": (DENSENET_A, 0),
+    "grewal2018-small": (SMALL_RADNET, 0),
+    "grewal2018-small-densenet": (SMALL_DENSENET, 0),
+    "grewal2018-small-densenet-a": (SMALL_DENSENET_A, 0),
     "burduja2020": (RESNEXT101, 3_928_064 + head(512 + 6)),
     **{f"burduja2020-{name}": (RESNEXT101, sequence) for name, sequence in TABLE_2.items()},
     "burduja2020-effnetb4": (EFFICIENTNET_B4, 0),
@@ -88,7 +120,7 @@ def test_no_recipe_and_no_variant_escapes_the_list_of_parameter_counts():
 @pytest.mark.parametrize("name", sorted(PARAMETERS))
 def test_parameter_counts(name):
     settings = recipe(name).settings
-    cnn = parameter_count(build_slice_classifier(settings, pretrained=False))
+    cnn = parameter_count(build_network(settings, pretrained=False))
     sequence = 0
     if last_stage(settings) == "sequence":
         features = len(LABELS) if settings.reduce.method == "predictions_only" else settings.reduce.count
