@@ -43,7 +43,7 @@ def prepare(
     if dense.mask_weight:
         _require_masks(training, dense.mask_weight)
     torch.manual_seed(seed_of(*seed))
-    network = build_densenet(settings)
+    network = build_densenet(settings).to(memory_format=torch.channels_last)
     augment = run_augmentation(settings.train)
     runs = SliceRuns(training, dense.run_slices, dense.mask_weight > 0, augment, seed)
     module = DenseModule(network, settings.train, dense.mask_weight, dense.run_slices, seed)
@@ -56,7 +56,7 @@ def predict_slices(network: DenseNet, rows: pd.DataFrame, settings: Settings, wo
     A slice's probability is that of the run of neighbours around it, see `scan_logits`.
     """
     where = device()
-    network = network.to(where).eval()
+    network = network.to(where, memory_format=torch.channels_last).eval()
     found = [np.empty(0)]
     with torch.inference_mode():
         for hu, _labels in whole_scan_loader(rows, workers):

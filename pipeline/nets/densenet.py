@@ -114,7 +114,7 @@ class _DenseLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (slices, channels + growth, y, x) of (slices, channels, y, x)."""
-        return torch.cat([x, self.conv(relu(self.norm(x)))], dim=1)
+        return torch.cat([x, self.conv(relu(self.norm(x), inplace=True))], dim=1)
 
 
 class _Transition(nn.Module):
@@ -128,7 +128,7 @@ class _Transition(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (slices, channels, y / 2, x / 2) of (slices, channels, y, x)."""
         # A mean of pixels and a sum over channels can change places; pooled first, there is a quarter to sum.
-        return self.conv(avg_pool2d(relu(self.norm(x)), 2))
+        return self.conv(avg_pool2d(relu(self.norm(x), inplace=True), 2))
 
 
 class _MaskHead(nn.Module):
