@@ -51,7 +51,9 @@ SYSTEM_RECIPES := $(subst $(comma), ,$(SYSTEM_RECIPES))
 
 # ---------------------------------------------------------------------------------------------------- the two commands
 
-submission: $(CSV) submissions/leaderboard.csv
+# A system that does not give six probabilities a slice ends at the leaderboard.
+submission: $(SUBMISSION) submissions/leaderboard.csv
+	@$(if $(SUBMISSION),,echo "$(RUN) does not give six probabilities a slice: no $(CSV); its figures: make leaderboard")
 
 test: $(VENV)
 	$(PYTHON) -m pytest -n 2 --dist loadfile
@@ -159,7 +161,7 @@ score:    $(FILES_score)
 submit:   $(FILES_submit)
 .venv:    .venv/installed
 
-table-row: $(CSV) $(OOF_SCORE)
+table-row: $(SUBMISSION) $(OOF_SCORE)
 
 system-row: $(FOLDS_OF_RUN:%=$(FOLD_SCORE)) $(OOF_SCORE)
 

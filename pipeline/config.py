@@ -244,8 +244,17 @@ def trains_whole(settings: Settings) -> bool:
 
 
 def last_stage(settings: Settings) -> str:
-    """Return the stage whose predictions are handed in: `sequence`, or `cnn` for a recipe that ends there."""
-    return "cnn" if settings.sequence.kind == "none" else "sequence"
+    """Return the stage whose predictions count in the end: `sequence`, or `cnn` for a recipe that ends there.
+
+    A network with an LSTM of its own is `sequence`, also where it is trained in one piece.
+    """
+    has_lstm = settings.sequence.kind != "none" or settings.dense.hidden > 0
+    return "sequence" if has_lstm else "cnn"
+
+
+def speaks_of_all_labels(settings: Settings) -> bool:
+    """Return whether a run gives six probabilities a slice, as a submission needs."""
+    return settings.train.network == "timm"
 
 
 def variant(settings: Settings, **changes: Any) -> Settings:

@@ -18,6 +18,7 @@ from pipeline.config import (
     last_stage,
     owner,
     section_settings,
+    speaks_of_all_labels,
     trains_whole,
 )
 from pipeline.published import FigureTable, PublishedReaders, PublishedTable
@@ -340,9 +341,9 @@ def settings_files(
 
 def last_model(paths: Paths, fold: Fold) -> Path:
     """Return what `predict` needs last: the sequence model, or for a recipe without one embeddings or the network."""
-    if last_stage(paths.run.settings) == "sequence":
-        return paths.sequence(fold)
-    return paths.cnn(fold) if trains_whole(paths.run.settings) else paths.embeddings(fold)
+    if trains_whole(paths.run.settings):
+        return paths.cnn(fold)
+    return paths.sequence(fold) if last_stage(paths.run.settings) == "sequence" else paths.embeddings(fold)
 
 
 def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
@@ -387,6 +388,7 @@ def make_variables(
         "FOLD_SCORE": paths.score(any_fold),
         "OOF_SCORE": paths.score("oof"),
         "CSV": paths.submission,
+        "SUBMISSION": paths.submission if speaks_of_all_labels(paths.run.settings) else "",
         "FOLD_LIST": ",".join(map(str, folds)),
         "TABLE_RECIPES": ",".join(table_recipes),
         "SYSTEM_RECIPES": ",".join(system_recipes),

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 UNWANTED = ("not in the sample submission", "repeated slice id")
 """Rejected test files that nobody asks a prediction for."""
 
-INFERENCES: dict[str, str] = {}
+INFERENCES = {"densenet": "dense_training"}
 """By network that is trained in one piece: the module of `learn` whose `predict_slices` runs it."""
 
 NO_ROWS = np.empty(0, dtype=np.intp)
@@ -102,7 +102,7 @@ def _whole_stages(job: Job, fold: int, slices: pd.DataFrame) -> tuple[dict[str, 
     rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
     known = set(rows["slice_id"])
     rows = rows[_wanted(rows, fold)].reset_index(drop=True)
-    network = build_network(settings)
+    network = build_network(settings, pretrained=False)
     load_network(paths.cnn(fold), network)
     inference = importlib.import_module(f"pipeline.learn.{INFERENCES[settings.train.network]}")
     said = inference.predict_slices(network, rows, settings, loader_workers(job.n_jobs))

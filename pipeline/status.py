@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.config import UserError, last_stage
+from pipeline.config import UserError, last_stage, speaks_of_all_labels, trains_whole
 from pipeline.plan import LEADERBOARD, Job, Paths, record_of
 from pipeline.shell.provenance import commit, read_json
 from pipeline.shell.tables import read_table
@@ -53,11 +53,13 @@ def main(job: Job) -> None:
 
 def artefacts(paths: Paths, folds: Sequence[int]) -> list[Path]:
     """Return the files that Make makes for a run, in the order of the pipeline."""
-    has_sequence = last_stage(paths.run.settings) == "sequence"
-    by_fold = [paths.cnn, paths.embeddings, *([paths.reduced, paths.sequence] if has_sequence else [])]
+    settings = paths.run.settings
+    by_fold = [paths.cnn]
+    if not trains_whole(settings):
+        by_fold += [paths.embeddings, *([paths.reduced, paths.sequence] if last_stage(settings) == "sequence" else [])]
     files = [paths.labels, paths.slices, paths.folds, paths.images]
     files += [artefact(fold) for artefact in [*by_fold, paths.predictions, paths.score] for fold in folds]
-    return [*files, paths.score("oof"), paths.submission, LEADERBOARD]
+    return [*files, paths.score("oof"), *([paths.submission] if speaks_of_all_labels(settings) else []), LEADERBOARD]
 
 
 def dry_run(goals: Sequence[str], folder: Path = Path()) -> str:

@@ -1,7 +1,6 @@
 """The one place that chooses a network from settings."""
 
 import difflib
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -37,11 +36,6 @@ def build_slice_classifier(settings: Settings, pretrained: bool) -> "SliceClassi
     if pretrained:
         load_encoder(network.encoder, train.encoder, train.weights)
     return network
-
-
-def build_network(settings: Settings) -> nn.Module:
-    """Return the network that the stage `train` trains, waiting for a state to be loaded."""
-    return NETWORKS[settings.train.network](settings)
 
 
 def check_encoder(name: str) -> None:
@@ -94,10 +88,6 @@ def build_sequence(settings: Settings, features: int) -> ScanBiLSTM:
     """Return the recipe's sequence model for `features` values a slice; `predictions_only` brings the six labels'."""
     sequence = settings.sequence
     return ScanBiLSTM(features, sequence.hidden, sequence.layers, sequence.dropout, sequence.probabilities)
-
-
-NETWORKS = {"timm": partial(build_slice_classifier, pretrained=False)}
-"""What builds each network that `train.network` may name."""
 
 
 def parameter_count(network: nn.Module) -> int:
