@@ -24,7 +24,7 @@ SETTINGS = variant(
     recipe("grewal2018").settings,
     **{
         "dense.block_layers": 2, "dense.growth": 4, "dense.stem_filters": 8, "dense.hidden": 6, "dense.run_slices": 3,
-        "train.batch": 12, "train.learning_rates": (0.05,) * 10 + (0.005,), "train.rotate_deg": 10.0,
+        "train.batch": 12, "train.learning_rates": (0.05,) * 20 + (0.005,), "train.rotate_deg": 10.0,
     },
 )  # fmt: skip
 PLAIN = {"dense.run_slices": 1, "dense.hidden": 0}
@@ -249,7 +249,7 @@ def test_a_blob_is_learned_and_a_resumed_training_ends_with_the_same_weights(row
         outcome = fit(module, *loaders, epochs, folder, {"threads": 1}, False)
         return module.network, outcome
 
-    network, outcome = trained(tmp_path / "whole", 12)
+    network, outcome = trained(tmp_path / "whole", 25)
     found = predict_slices(network, rows, SETTINGS, 0)
     any_ = rows["any"].to_numpy(dtype=np.float64)
     of_validation = -np.log(np.where(any_ == 1, found, 1 - found))[validation].mean()
@@ -257,7 +257,7 @@ def test_a_blob_is_learned_and_a_resumed_training_ends_with_the_same_weights(row
     assert of_validation < 0.35 < math.log(2)
     assert found[validation & (any_ == 1)].mean() > found[validation & (any_ == 0)].mean() + 0.4
     trained(tmp_path / "cut", 7)
-    resumed, again = trained(tmp_path / "cut", 12)
+    resumed, again = trained(tmp_path / "cut", 25)
     assert again["resumed"]
     for name, tensor in network.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name

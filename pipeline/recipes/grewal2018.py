@@ -10,7 +10,7 @@ Says of each slice whether it shows hemorrhage, and of a scan by three consecuti
 there is no weighted log loss and no submission file. Learns from masks: without them `grewal2018-densenet` remains.
 
 Cost in the paper: 40 hours on one GTX 1080 Ti for 60 epochs of 185 scans (section 2.2.3). `grewal2018-small` trains
-its two folds of the phantom in about three minutes on two cores.
+its two folds of the phantom on two cores in minutes.
 Expected score: accuracy 0.8182, recall 0.8864, precision 0.8125, F1 0.8478 on 77 scans (Table 1), of which 44 show
 hemorrhage. Nothing of the kind is to be expected of `small`, or of a phantom.
 
