@@ -58,7 +58,8 @@ class Train:
     """How the slice classifier is trained (stage `train`); `mean` and `std` are used wherever it runs."""
 
     network: str = "timm"
-    """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the section `dense`."""
+    """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the network of section `dense`;
+    `vgg`, that of `volume`."""
     encoder: str = "resnet18"
     """A timm model name."""
     growth: int = 0
@@ -98,6 +99,31 @@ class Train:
     brightness_chance: float = 0.0
     seed: int = 0
     """Seeds weights, sample order, augmentation and dropout, of the sequence model too."""
+    hu_range: tuple[float, ...] = (-1024.0, 3071.0)
+    """Of networks that are shown Hounsfield units: what these are clipped to."""
+    input_range: tuple[float, ...] = (0.0, 1.0)
+    """What `hu_range` is scaled to."""
+    balance: bool = False
+    """Whether an epoch shows as many negatives as positives."""
+    one_of: bool = False
+    """Whether each sample is exactly one of original, rotated, mirrored and shifted, with equal chance; `rotate_deg`
+    and `shift` then say how far."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """How scans in Hounsfield units become a vector a slice (networks of kind `vgg`; stages `train` to `endtoend`)."""
+
+    filters: int = 16
+    """Of the first unit's convolutions; doubled from unit to unit."""
+    units: int = 5
+    """Of two convolutions each; a unit of one convolution follows."""
+    features: int = 512
+    """Values of a slice's vector."""
+    drop: float = 0.0
+    """Dropout before the first and the last dense layer."""
+    maximum_filter: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """Kernel and stride along z, y and x, in voxels."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +168,8 @@ class Sequence:
     """The model over whole scans (stage `sequence`)."""
 
     kind: str = "none"
-    """`bilstm` or `none` (the recipe ends with its slice classifier)."""
+    """`bilstm`; `bilstm_sum`, which sums its directions and speaks of the scan; or `none` (the recipe ends with its
+    slice classifier)."""
     layers: int = 1
     hidden: int = 64
     """Cells per direction."""
@@ -154,6 +181,21 @@ class Sequence:
     batch_scans: int = 1
     """Scans in one optimiser step."""
     loss_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Endtoend:
+    """Training of slice classifier and sequence model together on whole scans (stage `endtoend`)."""
+
+    epochs: int = 0
+    """0: the recipe has no such stage."""
+    learning_rates: tuple[float, ...] = (1e-4,)
+    chunk_slices: int = 16
+    """Slices whose activations are in memory at a time; changes no number but by rounding."""
+    pretrained_cnn: bool = True
+    """Whether the slice classifier begins as the stage `train` left it; otherwise it begins at random."""
+    pretrained_sequence: bool = True
+    """Whether the sequence model begins as the stage `sequence` left it; otherwise it begins at random."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +222,11 @@ class Settings:
     split: Split = field(default_factory=Split)
     train: Train = field(default_factory=Train)
     dense: Dense = field(default_factory=Dense)
+    volume: Volume = field(default_factory=Volume)
     embed: Embed = field(default_factory=Embed)
     reduce: Reduce = field(default_factory=Reduce)
     sequence: Sequence = field(default_factory=Sequence)
+    endtoend: Endtoend = field(default_factory=Endtoend)
     predict: Predict = field(default_factory=Predict)
 
 
@@ -192,9 +236,9 @@ BASE = Settings()
 CHOICES = {
     "view.kind": ("windows", "hu"),
     "split.kind": ("folds", "holdout"),
-    "train.network": ("timm", "densenet"),
+    "train.network": ("timm", "densenet", "vgg"),
     "reduce.method": ("pca", "largest_weights", "smallest_weights", "largest_std", "none", "predictions_only"),
-    "sequence.kind": ("bilstm", "none"),
+    "sequence.kind": ("bilstm", "bilstm_sum", "none"),
 }
 
 WHOLE_NETWORKS = ("densenet", "mask_rcnn")
@@ -203,10 +247,11 @@ WHOLE_NETWORKS = ("densenet", "mask_rcnn")
 STAGE_SECTIONS = {
     "window": ("view",),
     "split": ("split",),
-    "train": ("train", "dense"),
+    "train": ("train", "dense", "volume"),
     "embed": ("embed",),
     "reduce": ("reduce",),
     "sequence": ("sequence",),
+    "endtoend": ("endtoend",),
     "predict": ("predict",),
 }
 """The sections that each stage reads, in the pipeline's order: a stage also depends on those before its own."""

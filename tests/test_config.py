@@ -104,7 +104,7 @@ def test_an_unknown_recipe_lists_the_known_ones():
         ("train.epochs", ["window", "split"]),
         ("reduce.count", ["window", "split", "train", "embed"]),
         ("sequence.hidden", ["window", "split", "train", "embed", "reduce"]),
-        ("predict.clip", ["window", "split", "train", "embed", "reduce", "sequence"]),
+        ("predict.clip", ["window", "split", "train", "embed", "reduce", "sequence", "endtoend"]),
     ],
 )
 def test_stages_before_the_changed_section_belong_to_the_parent(changed, shared):

@@ -113,8 +113,9 @@ PARAMETERS = {
 
 
 def test_no_recipe_and_no_variant_escapes_the_list_of_parameter_counts():
-    variants = [f"{name}-{variant}" for name in recipe_names() for variant in variant_names(name)]
-    assert sorted(PARAMETERS) == sorted([*recipe_names(), *variants])
+    names = [name for name in recipe_names() if name != "patel2019"]  # tests/test_patel2019.py
+    variants = [f"{name}-{variant}" for name in names for variant in variant_names(name)]
+    assert sorted(PARAMETERS) == sorted([*names, *variants])
 
 
 @pytest.mark.parametrize("name", sorted(PARAMETERS))

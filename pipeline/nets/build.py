@@ -1,12 +1,16 @@
 """The one place that chooses a network from settings."""
 
 import difflib
+import math
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from pipeline.config import Settings, UserError
+from pipeline.nets.end_to_end import EndToEnd
 from pipeline.nets.scan_bilstm import ScanBiLSTM
+from pipeline.nets.summed_bilstm import SummedBiLSTM
+from pipeline.nets.vgg import SliceVGG
 
 if TYPE_CHECKING:
     from pipeline.nets.densenet import DenseNet
@@ -88,6 +92,37 @@ def build_sequence(settings: Settings, features: int) -> ScanBiLSTM:
     """Return the recipe's sequence model for `features` values a slice; `predictions_only` brings the six labels'."""
     sequence = settings.sequence
     return ScanBiLSTM(features, sequence.hidden, sequence.layers, sequence.dropout, sequence.probabilities)
+
+
+def build_vgg(settings: Settings) -> SliceVGG:
+    """Return the slice network of a recipe whose `train.network` is `vgg`, for images behind the maximum filter.
+
+    Raises UserError for a maximum filter that leaves no squares, and where images are too small for the units.
+    """
+    volume, train = settings.volume, settings.train
+    if len(volume.maximum_filter) != 3 or volume.maximum_filter[1] != volume.maximum_filter[2]:
+        kernel = ",".join(map(str, volume.maximum_filter))
+        raise UserError(
+            f"volume.maximum_filter={kernel}: give three sizes, z,y,x, the last two alike: images are square"
+        )
+    side = math.ceil(settings.view.size / volume.maximum_filter[1])
+    try:
+        return SliceVGG(
+            side, volume.filters, volume.units, volume.features, volume.drop, train.hu_range, train.input_range
+        )
+    except ValueError as error:
+        raise UserError(f"view.size={settings.view.size}, volume.units={volume.units}: {error}") from error
+
+
+def build_summed_bilstm(settings: Settings, features: int) -> SummedBiLSTM:
+    """Return the network over whole scans of a recipe whose `sequence.kind` is `bilstm_sum`."""
+    return SummedBiLSTM(features, settings.sequence.hidden, settings.sequence.layers)
+
+
+def build_end_to_end(settings: Settings) -> EndToEnd:
+    """Return both networks as one, for a recipe with a stage `endtoend`."""
+    cnn = build_vgg(settings)
+    return EndToEnd(cnn, build_summed_bilstm(settings, cnn.width), settings.endtoend.chunk_slices)
 
 
 def parameter_count(network: nn.Module) -> int:
