@@ -59,7 +59,7 @@ class Train:
 
     network: str = "timm"
     """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the network of section `dense`;
-    `vgg`, that of `volume`."""
+    `vgg`, that of `volume`; `mask_rcnn`, that of `boxes`, which draws."""
     encoder: str = "resnet18"
     """A timm model name."""
     growth: int = 0
@@ -103,8 +103,8 @@ class Train:
     """Of networks that are shown Hounsfield units: what these are clipped to."""
     input_range: tuple[float, ...] = (0.0, 1.0)
     """What `hu_range` is scaled to."""
-    balance: bool = False
-    """Whether an epoch shows as many negatives as positives."""
+    plateau_epochs: int = 0
+    """Epochs without a lower training loss after which the learning rate is divided by ten; 0: never."""
     one_of: bool = False
     """Whether each sample is exactly one of original, rotated, mirrored and shifted, with equal chance; `rotate_deg`
     and `shift` then say how far."""
@@ -141,6 +141,50 @@ class Dense:
     """Neighbouring slices that go through the LSTM together."""
     hidden: int = 0
     """Cells per direction of the LSTM; at 0 there is none, and each slice stands for itself."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The network that draws, `mask_rcnn` (stage `train`); lengths in pixels of the view."""
+
+    slab_slices: int = 5
+    """Neighbouring slices that the network sees, an odd number; the middle one is drawn on."""
+    filters: int = 64
+    """Channels of the bottom-up path's first level, a multiple of 4; each level after it has twice as many."""
+    blocks: int = 2
+    """Residual bottlenecks a level."""
+    channels: int = 128
+    """Of every map of the top-down path."""
+    stride_px: int = 4
+    """Of the finest map, a power of two from 2; each level after it has twice that."""
+    anchors_px: tuple[float, ...] = (16.0, 32.0, 64.0, 128.0)
+    """One a level, the finest first; their number is that of the levels."""
+    ratios: tuple[float, ...] = (1.0, 0.5, 2.0)
+    """Height over width of the anchors of each size."""
+    box_head: int = 1024
+    """Units of each of the two layers that judge a region."""
+    mask_head: int = 256
+    """Channels of each of the layers that draw in a region."""
+    anchors_sampled: int = 256
+    """Anchors an image that region proposals are learned from, half of them on lesions where so many are."""
+    rois: int = 128
+    """Regions sampled an image in training."""
+    positive_share: float = 0.25
+    """Of them, at most."""
+    training_proposals: int = 1000
+    """Regions proposed an image in training, before they are sampled."""
+    proposals: int = 256
+    """Regions proposed an image when the network is used."""
+    least_score: float = 0.05
+    """Detections below it are not kept."""
+    drawn_score: float = 0.5
+    """From which a detection is drawn: its mask counts in volumes and overlaps."""
+    mask_threshold: float = 0.5
+    """From which a pixel of a region belongs to its mask."""
+    least_px: int = 1
+    """Smaller parts of a true mask are not trained on, but for the largest of a slice."""
+    negatives: float = 0.0
+    """Slices without hemorrhage that an epoch shows for each one with; 0: all of them."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +267,7 @@ class Settings:
     train: Train = field(default_factory=Train)
     dense: Dense = field(default_factory=Dense)
     volume: Volume = field(default_factory=Volume)
+    boxes: Boxes = field(default_factory=Boxes)
     embed: Embed = field(default_factory=Embed)
     reduce: Reduce = field(default_factory=Reduce)
     sequence: Sequence = field(default_factory=Sequence)
@@ -236,7 +281,7 @@ BASE = Settings()
 CHOICES = {
     "view.kind": ("windows", "hu"),
     "split.kind": ("folds", "holdout"),
-    "train.network": ("timm", "densenet", "vgg"),
+    "train.network": ("timm", "densenet", "vgg", "mask_rcnn"),
     "reduce.method": ("pca", "largest_weights", "smallest_weights", "largest_std", "none", "predictions_only"),
     "sequence.kind": ("bilstm", "bilstm_sum", "none"),
 }
@@ -247,7 +292,7 @@ WHOLE_NETWORKS = ("densenet", "mask_rcnn")
 STAGE_SECTIONS = {
     "window": ("view",),
     "split": ("split",),
-    "train": ("train", "dense", "volume"),
+    "train": ("train", "dense", "volume", "boxes"),
     "embed": ("embed",),
     "reduce": ("reduce",),
     "sequence": ("sequence",),

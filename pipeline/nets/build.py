@@ -14,13 +14,15 @@ from pipeline.nets.vgg import SliceVGG
 
 if TYPE_CHECKING:
     from pipeline.nets.densenet import DenseNet
+    from pipeline.nets.mask_rcnn import SlabDetector
     from pipeline.nets.slice_classifier import SliceClassifier
 
 
 def build_network(settings: Settings, pretrained: bool) -> nn.Module:
     """Return the network that stage `train` trains; `pretrained` and errors as in its own builder."""
-    if settings.train.network == "densenet":
-        return build_densenet(settings)
+    builders = {"densenet": build_densenet, "vgg": build_vgg, "mask_rcnn": build_mask_rcnn}
+    if settings.train.network in builders:
+        return builders[settings.train.network](settings)
     return build_slice_classifier(settings, pretrained)
 
 
@@ -123,6 +125,24 @@ def build_end_to_end(settings: Settings) -> EndToEnd:
     """Return both networks as one, for a recipe with a stage `endtoend`."""
     cnn = build_vgg(settings)
     return EndToEnd(cnn, build_summed_bilstm(settings, cnn.width), settings.endtoend.chunk_slices)
+
+
+def build_mask_rcnn(settings: Settings) -> "SlabDetector":
+    """Return the recipe's detector of lesions in slabs of slices, its weights drawn anew.
+
+    Raises UserError for settings that no network can be made of.
+    """
+    from pipeline.core.lesions import CLASSES
+    from pipeline.nets.mask_rcnn import SlabDetector, build_detector
+
+    view, train = settings.view, settings.train
+    if view.kind != "hu":
+        raise UserError(f"view.kind={view.kind}: train.network=mask_rcnn sees Hounsfield units, use view.kind=hu")
+    try:
+        detector = build_detector(settings.boxes, view.size, len(CLASSES))
+    except ValueError as error:
+        raise UserError(f"settings boxes and view.size: {error}") from error
+    return SlabDetector(detector, train.hu_range, train.input_range)
 
 
 def parameter_count(network: nn.Module) -> int:
