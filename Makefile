@@ -46,7 +46,7 @@ TABLE_RECIPES := $(subst $(comma), ,$(TABLE_RECIPES))
 SYSTEM_RECIPES := $(subst $(comma), ,$(SYSTEM_RECIPES))
 
 .PHONY: submission test torture bench bench-full .venv help clean status verify leaderboard readers tables systems system-row ablation table-row \
-  FORCED phantom index split window train embed reduce sequence predict score submit
+  FORCED phantom index split window train embed reduce sequence endtoend predict score submit
 .SUFFIXES:
 
 # ---------------------------------------------------------------------------------------------------- the two commands
@@ -106,7 +106,11 @@ $(ALL_FOLDS:%=$(REDUCED)): $(REDUCED): $(EMBEDDINGS) $(REDUCE_SETTINGS) | $(VENV
 $(ALL_FOLDS:%=$(SEQUENCE)): $(SEQUENCE): $(REDUCED) $(SEQUENCE_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,sequence) --fold $*
 
-# LAST_MODEL is SEQUENCE, or EMBEDDINGS for a recipe that ends with its slice classifier.
+$(ALL_FOLDS:%=$(ENDTOEND)): $(ENDTOEND): $(SEQUENCE) $(ENDTOEND_SETTINGS) | $(VENV)
+	$(call RUN_STAGE,endtoend) --fold $*
+
+# LAST_MODEL is ENDTOEND, SEQUENCE, EMBEDDINGS for a recipe that ends with its slice classifier, or CNN for one whose
+# network is trained in one piece.
 $(ALL_FOLDS:%=$(PREDICTIONS)): $(PREDICTIONS): $(LAST_MODEL) $(PREDICT_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,predict) --fold $*
 
@@ -123,7 +127,7 @@ $(CSV): $(FOLDS_OF_RUN:%=$(PREDICTIONS)) $(SUBMIT_SETTINGS) | $(VENV)
 	$(call RUN_STAGE,submit)
 
 $(PHANTOM_SETTINGS) $(INDEX_SETTINGS) $(SPLIT_SETTINGS) $(WINDOW_SETTINGS) $(TRAIN_SETTINGS) $(EMBED_SETTINGS) \
-  $(REDUCE_SETTINGS) $(SEQUENCE_SETTINGS) $(PREDICT_SETTINGS) $(SCORE_SETTINGS) $(SUBMIT_SETTINGS):
+  $(REDUCE_SETTINGS) $(SEQUENCE_SETTINGS) $(ENDTOEND_SETTINGS) $(PREDICT_SETTINGS) $(SCORE_SETTINGS) $(SUBMIT_SETTINGS):
 	@$(BARE_PYTHON) -B -m pipeline settings --file $@ $(ARGUMENTS)
 
 # An artefact whose companion (a record, a table of rejected files, ...) was deleted is made again.
@@ -144,6 +148,7 @@ FILES_train    := $(FOLDS_AT_HAND:%=$(CNN))
 FILES_embed    := $(FOLDS_AT_HAND:%=$(EMBEDDINGS))
 FILES_reduce   := $(FOLDS_AT_HAND:%=$(REDUCED))
 FILES_sequence := $(FOLDS_AT_HAND:%=$(SEQUENCE))
+FILES_endtoend := $(FOLDS_AT_HAND:%=$(ENDTOEND))
 FILES_predict  := $(FOLDS_AT_HAND:%=$(PREDICTIONS))
 FILES_score    := $(FOLDS_AT_HAND:%=$(FOLD_SCORE)) $(if $(FOLD),,$(OOF_SCORE))
 FILES_submit   := $(CSV)
@@ -156,6 +161,7 @@ train:    $(FILES_train)
 embed:    $(FILES_embed)
 reduce:   $(FILES_reduce)
 sequence: $(FILES_sequence)
+endtoend: $(FILES_endtoend)
 predict:  $(FILES_predict)
 score:    $(FILES_score)
 submit:   $(FILES_submit)
@@ -222,7 +228,7 @@ help:
 #: make torture      kill stages at random moments a hundred times and see that nothing comes of it
 #: make bench        each stage beside the straightforward way, and at RSNA's full size, into benchmarks/results/ and README
 #: make bench-full   the rest of it, which takes longer: memory at 100,000 slices
-#: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence predict score submit
+#: make STAGE        one stage and what it needs: phantom index split window train embed reduce sequence endtoend predict score submit
 #: make leaderboard  rebuild submissions/leaderboard.csv and print it, best first
 #: make ablation     run all variants of the recipe and print its paper's table with our figures beside it
 #: make systems      train all published systems at a size that two cores manage, and print them in one table
@@ -235,7 +241,7 @@ help:
 #:
 #: DATASET=phantom   the folder data/DATASET; its raw/ holds DICOM files and label CSVs in RSNA's layout
 #: RECIPE=           quickstart for the phantom, burduja2020 otherwise; see pipeline/recipes/
-#: FOLD=K            one fold, for train embed reduce sequence predict score
+#: FOLD=K            one fold, for train embed reduce sequence endtoend predict score
 #: FOLDS="0 1"       folds that are trained and averaged (default: the recipe's)
 #: SET="train.epochs=1 sequence.hidden=128"   a run of its own beside the recipe's; NAME= names it
 #: SEED=0            seed of training; another one makes a run of its own

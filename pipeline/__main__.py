@@ -35,6 +35,7 @@ STAGES = {
     "embed": "compute embeddings and probabilities of every slice",
     "reduce": "reduce the embeddings",
     "sequence": "train the model over whole scans",
+    "endtoend": "train slice network and sequence model together on scans, for recipes that do",
     "predict": "predict out-of-fold and test slices",
     "score": "score a fold, or without --fold all folds together and the test part",
     "submit": "write the submission",

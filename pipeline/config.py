@@ -58,8 +58,8 @@ class Train:
     """How the slice classifier is trained (stage `train`); `mean` and `std` are used wherever it runs."""
 
     network: str = "timm"
-    """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the network of section `dense`;
-    `vgg`, that of `volume`; `mask_rcnn`, that of `boxes`, which draws."""
+    """What is trained: `timm`, an encoder of that library with a linear head; `densenet`, the network of the section
+    `dense`; `vgg`, that of `volume`; `mask_rcnn`, that of `boxes`, which draws."""
     encoder: str = "resnet18"
     """A timm model name."""
     growth: int = 0
@@ -333,13 +333,18 @@ def trains_whole(settings: Settings) -> bool:
     return settings.train.network in WHOLE_NETWORKS
 
 
+def draws(settings: Settings) -> bool:
+    """Return whether a run draws hemorrhages, which then are measured."""
+    return settings.train.network == "mask_rcnn"
+
+
 def last_stage(settings: Settings) -> str:
-    """Return the stage whose predictions count in the end: `sequence`, or `cnn` for a recipe that ends there.
+    """Return the stage whose predictions count in the end: `endtoend` or `sequence`, or `cnn` where there is neither.
 
     A network with an LSTM of its own is `sequence`, also where it is trained in one piece.
     """
     has_lstm = settings.sequence.kind != "none" or settings.dense.hidden > 0
-    return "sequence" if has_lstm else "cnn"
+    return "endtoend" if settings.endtoend.epochs else "sequence" if has_lstm else "cnn"
 
 
 def speaks_of_all_labels(settings: Settings) -> bool:

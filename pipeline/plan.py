@@ -15,6 +15,7 @@ from pipeline.config import (
     Settings,
     UserError,
     digest,
+    draws,
     last_stage,
     owner,
     section_settings,
@@ -131,12 +132,27 @@ class Paths:
     def sequence_run(self, fold: Fold) -> Path:
         return self.models("sequence") / f"fold-{fold}.sequence.run"
 
+    def endtoend(self, fold: Fold) -> Path:
+        return self.models("endtoend") / f"fold-{fold}.endtoend.safetensors"
+
+    def endtoend_run(self, fold: Fold) -> Path:
+        return self.models("endtoend") / f"fold-{fold}.endtoend.run"
+
     @property
     def submissions(self) -> Path:
         return Path("submissions") / self.dataset / self.run.name
 
     def predictions(self, fold: Fold) -> Path:
         return self.submissions / f"fold-{fold}.parquet"
+
+    def detections(self, fold: Fold) -> Path:
+        return self.submissions / f"fold-{fold}.detections.parquet"
+
+    def measurements(self, fold: Fold) -> Path:
+        return self.submissions / f"fold-{fold}.measurements.parquet"
+
+    def overlaps(self, fold: Fold) -> Path:
+        return self.submissions / f"fold-{fold}.overlaps.parquet"
 
     def scan_predictions(self, fold: Fold) -> Path:
         return self.submissions / f"fold-{fold}.scans.parquet"
@@ -152,7 +168,7 @@ class Paths:
 
     def folders(self) -> set[Path]:
         """Return the folders in which stages leave their files; images lie deeper, in `png`."""
-        models = {self.models(stage) for stage in ("train", "sequence")}
+        models = {self.models(stage) for stage in ("train", "sequence", "endtoend")}
         features = {self.features(stage) for stage in ("embed", "reduce")}
         return {
             self.data,
@@ -175,6 +191,7 @@ class Paths:
             "embed": self.features("embed"),
             "reduce": self.features("reduce"),
             "sequence": self.models("sequence"),
+            "endtoend": self.models("endtoend"),
         }.get(stage, self.submissions)
         name = {"split": self.folds.stem, "window": self.view}.get(stage)
         return folder / (f"{name}.settings.json" if name else f"{stage}-{digest(contents)}.json")
@@ -261,7 +278,8 @@ def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom
         "embed": {"train": owner(run, "train").name},
         "reduce": {"embed": owner(run, "embed").name},
         "sequence": {"reduce": owner(run, "reduce").name},
-        "predict": {"embed": owner(run, "embed").name, "sequence": owner(run, "sequence").name},
+        "endtoend": {stage: owner(run, stage).name for stage in ("train", "sequence")},
+        "predict": {stage: owner(run, stage).name for stage in ("embed", "sequence", "endtoend")},
     }[stage]
     sections = {section: section_settings(run.settings, section) for section in STAGE_SECTIONS[stage]}
     return {"stage": stage, **sections, "reads": reads}
@@ -281,12 +299,21 @@ def companions(paths: Paths, folds: tuple[int, ...]) -> dict[Path, list[Path]]:
         LEADERBOARD: [record_of(LEADERBOARD)],
     }
     for fold in folds:
-        for artefact in (paths.cnn(fold), paths.embeddings(fold), paths.sequence(fold), paths.predictions(fold)):
+        models = (paths.cnn(fold), paths.sequence(fold), paths.endtoend(fold))
+        for artefact in (*models, paths.embeddings(fold), paths.predictions(fold)):
             beside[artefact] = [record_of(artefact)]
-        if paths.run.settings.predict.consecutive:
-            beside[paths.predictions(fold)].append(paths.scan_predictions(fold))
+        beside[paths.predictions(fold)] += beside_predictions(paths, fold)
         beside[paths.reduced(fold)] = [paths.reducer(fold), record_of(paths.reduced(fold))]
     return beside
+
+
+def beside_predictions(paths: Paths, fold: int) -> list[Path]:
+    """Return the tables that `predict` leaves beside PREDICTIONS: of scans, and of what is drawn."""
+    settings = paths.run.settings
+    speaks_of_scans = bool(settings.predict.consecutive) or settings.sequence.kind == "bilstm_sum"
+    drawn = [paths.detections(fold), paths.measurements(fold), paths.overlaps(fold)]
+    of_scans = [paths.scan_predictions(fold)] if speaks_of_scans else []
+    return of_scans + (drawn if draws(settings) else [])
 
 
 def records(paths: Paths, folds: tuple[int, ...]) -> list[Path]:
@@ -294,7 +321,7 @@ def records(paths: Paths, folds: tuple[int, ...]) -> list[Path]:
     files = [paths.slices, paths.folds, paths.images, paths.submission, LEADERBOARD]
     for fold in folds:
         files += [paths.cnn(fold), paths.embeddings(fold), paths.reduced(fold), paths.sequence(fold)]
-        files.append(paths.predictions(fold))
+        files += [paths.endtoend(fold), paths.predictions(fold)]
     return [record_of(path) for path in ([paths.raw] if paths.dataset == "phantom" else []) + files]
 
 
@@ -340,10 +367,11 @@ def settings_files(
 
 
 def last_model(paths: Paths, fold: Fold) -> Path:
-    """Return what `predict` needs last: the sequence model, or for a recipe without one embeddings or the network."""
+    """Return what `predict` needs last: a model over scans, or for a recipe without one embeddings or the network."""
     if trains_whole(paths.run.settings):
         return paths.cnn(fold)
-    return paths.sequence(fold) if last_stage(paths.run.settings) == "sequence" else paths.embeddings(fold)
+    last = {"endtoend": paths.endtoend, "sequence": paths.sequence, "cnn": paths.embeddings}
+    return last[last_stage(paths.run.settings)](fold)
 
 
 def write_settings_file(path: Path, contents: dict[str, Any]) -> None:
@@ -383,6 +411,7 @@ def make_variables(
         "EMBEDDINGS": paths.embeddings(any_fold),
         "REDUCED": paths.reduced(any_fold),
         "SEQUENCE": paths.sequence(any_fold),
+        "ENDTOEND": paths.endtoend(any_fold),
         "LAST_MODEL": last_model(paths, any_fold),
         "PREDICTIONS": paths.predictions(any_fold),
         "FOLD_SCORE": paths.score(any_fold),

@@ -1,25 +1,30 @@
 """Stage `predict`: a fold's out-of-fold rows and test rows, from the CNN alone and from the sequence model."""
 
-import importlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, P_LABELS, Predict, last_stage, section_settings, trains_whole
+from pipeline.config import LABELS, P_LABELS, Predict, Settings, draws, last_stage, section_settings, trains_whole
+from pipeline.core.drawings import highest_scores
 from pipeline.core.ensemble import fill_from_neighbours
-from pipeline.core.rows import cached_slices, label_matrix, scan_bounds
+from pipeline.core.rows import cached_slices, label_matrix, scan_bounds, training_rows
 from pipeline.core.scan_predictions import ScanScores, scan_table
 from pipeline.core.scan_rules import consecutive_scores
+from pipeline.learn.dense_training import predict_slices
+from pipeline.learn.detection import detect
 from pipeline.learn.devices import choose_gpu
+from pipeline.learn.drawn_scans import measure, slice_overlaps
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
+from pipeline.learn.scan_label_inference import scores_of_scans
 from pipeline.learn.slice_data import loader_workers
 from pipeline.nets.build import build_network, build_sequence
-from pipeline.plan import Job, record_of, require
-from pipeline.schema import PREDICTIONS, SCAN_PREDICTIONS
+from pipeline.plan import Job, Paths, record_of, require
+from pipeline.schema import DETECTIONS, MEASUREMENTS, OVERLAPS, PREDICTIONS, SCAN_PREDICTIONS, Contract
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, read_vectors, write_table
@@ -29,10 +34,26 @@ log = logging.getLogger(__name__)
 UNWANTED = ("not in the sample submission", "repeated slice id")
 """Rejected test files that nobody asks a prediction for."""
 
-INFERENCES = {"densenet": "dense_training"}
-"""By network that is trained in one piece: the module of `learn` whose `predict_slices` runs it."""
+COLUMNS = (
+    *("slice_id", "scan_id", "patient_id", "split", "position", "z_mm", "spacing_mm"),
+    *("rows", "columns", "row_mm", "column_mm", "mask", *LABELS),
+)
+"""What is read of SLICES."""
 
 NO_ROWS = np.empty(0, dtype=np.intp)
+
+
+class Predicted(NamedTuple):
+    """What a run says."""
+
+    stages: dict[str, pd.DataFrame]
+    """By stage, rows of slices with their probabilities."""
+    known: set[str]
+    """All slices that could be read."""
+    scans: ScanScores
+    """What models over scans say, which speak of no slices."""
+    drawn: dict[Path, tuple[Contract, pd.DataFrame]]
+    """Tables of what is drawn, by file."""
 
 
 def main(job: Job) -> None:
@@ -44,9 +65,10 @@ def main(job: Job) -> None:
     section = section_settings(settings, "predict")
     provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
 
-    slices = read_table(paths.slices, ["slice_id", "scan_id", "patient_id", "split", "position", "z_mm", *LABELS])
-    stages, known = (_whole_stages if trains_whole(settings) else _stages)(job, fold, slices)
-    rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=known)
+    slices = read_table(paths.slices, list(COLUMNS))
+    predicted = (_predicted_whole if trains_whole(settings) else _predicted)(job, fold, slices)
+    stages = predicted.stages
+    rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=predicted.known)
     prevalence = label_matrix(slices[slices["split"] == "train"]).mean(axis=0)
     tables, counts = [], {}
     for stage, rows in stages.items():
@@ -59,8 +81,9 @@ def main(job: Job) -> None:
         )  # fmt: skip
     artefact, of_scans = paths.predictions(fold), paths.scan_predictions(fold)
     predictions = pd.concat(tables, ignore_index=True)
-    scans = scan_scores_of(stages, settings.predict)
-    with provenance.recorded(record_of(artefact), *([of_scans] if scans else []), artefact) as record:
+    scans = {**predicted.scans, **scan_scores_of(stages, settings.predict)}
+    others = [*([of_scans] if scans else []), *predicted.drawn]
+    with provenance.recorded(record_of(artefact), *others, artefact) as record:
         record.update(
             rows=len(predictions),
             stages=list(stages),
@@ -71,43 +94,90 @@ def main(job: Job) -> None:
         if scans:
             split_of = dict(zip(slices["scan_id"], slices["split"], strict=True))
             write_table(of_scans, SCAN_PREDICTIONS, scan_table(scans, split_of, fold), provenance.facts)
+        for path, (contract, table) in predicted.drawn.items():
+            write_table(path, contract, table, provenance.facts)
         write_table(artefact, PREDICTIONS, predictions, provenance.facts)
 
 
 def _inputs(job: Job, fold: int) -> dict[Path, str]:
     """Return the files that predictions are made of, and the stages that make them."""
     paths, settings = job.paths, job.run.settings
+    tables = {paths.slices: "index"}
+    images = {paths.images: "window", paths.folds: "split"}
     if trains_whole(settings):
-        return {paths.slices: "index", paths.images: "window", paths.folds: "split", paths.cnn(fold): "train"}
-    inputs = {paths.slices: "index", paths.embeddings(fold): "embed"}
-    if last_stage(settings) == "sequence":
+        return {**tables, **images, paths.cnn(fold): "train"}
+    inputs = {**tables, paths.embeddings(fold): "embed"}
+    if last_stage(settings) != "cnn":
         inputs |= {paths.reduced(fold): "reduce", paths.sequence(fold): "sequence"}
+    if last_stage(settings) == "endtoend":
+        inputs |= {**images, paths.endtoend(fold): "endtoend"}
     return inputs
 
 
-def _stages(job: Job, fold: int, slices: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], set[str]]:
-    """Return by stage the rows that are wanted of embeddings and the sequence model, and all slices that are known."""
-    cnn = read_table(job.paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
+def _predicted(job: Job, fold: int, slices: pd.DataFrame) -> Predicted:
+    """Return what embeddings and the models over scans say."""
+    paths, settings = job.paths, job.run.settings
+    cnn = read_table(paths.embeddings(fold), ["slice_id", "fold", *P_LABELS])
     cnn = cnn.merge(slices, on="slice_id", how="left", validate="one_to_one")
     wanted = _wanted(cnn, fold)
     stages = {"cnn": cnn[wanted]}
-    if last_stage(job.run.settings) == "sequence":
+    scans: ScanScores = {}
+    if settings.sequence.kind == "bilstm":
         stages["sequence"] = _sequence_rows(job, fold, cnn, wanted)
-    return stages, set(cnn["slice_id"])
+    elif settings.sequence.kind == "bilstm_sum":
+        scans = _scan_scores(job, fold, cnn, wanted)
+    return Predicted(stages, set(cnn["slice_id"]), scans, {})
 
 
-def _whole_stages(job: Job, fold: int, slices: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], set[str]]:
-    """Return the same of a network that was trained in one piece; it speaks of `any` alone."""
+def _scan_scores(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> ScanScores:
+    """Return what models that are trained on scan labels say."""
+    paths, settings = job.paths, job.run.settings
+    rows = cnn.drop(columns="png", errors="ignore")
+    endtoend = None
+    if last_stage(settings) == "endtoend":
+        endtoend = paths.endtoend(fold)
+        images = read_table(paths.images, ["slice_id", "path"]).rename(columns={"path": "png"})
+        rows = rows.merge(images, on="slice_id", how="left", validate="one_to_one")
+    _, vectors = read_vectors(paths.reduced(fold))
+    train, _ = training_rows(cnn["fold"], fold, settings.split.kind)
+    workers = loader_workers(job.n_jobs)
+    return scores_of_scans(rows, vectors, train, wanted, settings, workers, paths.sequence(fold), endtoend)
+
+
+def _predicted_whole(job: Job, fold: int, slices: pd.DataFrame) -> Predicted:
+    """Return what a network says that was trained in one piece; it speaks of `any` alone."""
     paths, settings = job.paths, job.run.settings
     rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
     known = set(rows["slice_id"])
     rows = rows[_wanted(rows, fold)].reset_index(drop=True)
     network = build_network(settings, pretrained=False)
     load_network(paths.cnn(fold), network)
-    inference = importlib.import_module(f"pipeline.learn.{INFERENCES[settings.train.network]}")
-    said = inference.predict_slices(network, rows, settings, loader_workers(job.n_jobs))
+    workers, drawn = loader_workers(job.n_jobs), {}
+    if draws(settings):
+        detections = detect(network, rows, settings, workers)
+        said = highest_scores(detections, rows["slice_id"], of="slice_id")
+        drawn = _drawn_tables(paths, fold, rows, detections, settings)
+    else:
+        said = predict_slices(network, rows, settings, workers)
     silent = dict.fromkeys(P_LABELS[:-1], np.nan)
-    return {last_stage(settings): rows.assign(**silent, **{P_LABELS[-1]: said})}, known
+    stages = {last_stage(settings): rows.assign(**silent, **{P_LABELS[-1]: said})}
+    return Predicted(stages, known, {}, drawn)
+
+
+def _drawn_tables(
+    paths: Paths, fold: int, rows: pd.DataFrame, detections: pd.DataFrame, settings: Settings
+) -> dict[Path, tuple[Contract, pd.DataFrame]]:
+    """Return the tables of what is drawn, by file: detections, measurements, and overlaps where the truth is known."""
+    split_of = dict(zip(rows["scan_id"], rows["split"], strict=True))
+    tables = {
+        paths.detections(fold): (DETECTIONS, detections),
+        paths.measurements(fold): (MEASUREMENTS, measure(rows, detections, settings)),
+        paths.overlaps(fold): (OVERLAPS, slice_overlaps(rows, detections, settings)),
+    }
+    return {
+        path: (contract, table.assign(fold=fold, split=table["scan_id"].map(split_of).astype(object)))
+        for path, (contract, table) in tables.items()
+    }
 
 
 def _wanted(rows: pd.DataFrame, fold: int) -> np.ndarray:

@@ -177,6 +177,47 @@ SCAN_PREDICTIONS = Contract(
 )
 
 
+DETECTIONS = Contract(
+    "DETECTIONS",
+    ("slice_id", "detection"),
+    (
+        *_texts("slice_id", "scan_id"),
+        Column("fold", pa.int8()),
+        *_texts("split"),
+        Column("detection", pa.int32(), "of its slice, the most certain is 1"),
+        *(Column(name, pa.float32(), "px of the view") for name in ("x0_px", "y0_px", "x1_px", "y1_px")),
+        *_texts("type"),
+        Column("score", pa.float64()),
+        *_texts("mask"),
+    ),
+)
+
+MEASUREMENTS = Contract(
+    "MEASUREMENTS",
+    ("scan_id", "source", "type", "lesion"),
+    (
+        *_texts("scan_id", "source", "type"),
+        Column("fold", pa.int8()),
+        *_texts("split"),
+        Column("lesion", pa.int32(), "of its scan and type, the largest is 1"),
+        Column("volume_ml", pa.float64(), "mL", nullable=True),
+        Column("abc2_ml", pa.float64(), "mL", nullable=True),
+    ),
+)
+
+OVERLAPS = Contract(
+    "OVERLAPS",
+    ("slice_id", "type"),
+    (
+        *_texts("slice_id", "scan_id", "type"),
+        Column("fold", pa.int8()),
+        *_texts("split"),
+        Column("dice", pa.float64()),
+        Column("threshold_dice", pa.float64(), nullable=True),
+    ),
+)
+
+
 def vectors(name: str, width: int) -> Contract:
     """Return the contract of EMBEDDINGS or REDUCED for vectors of `width` features.
 

@@ -164,7 +164,7 @@ def _cost(paths: Paths, stage: str, folds: Sequence[int]) -> dict[str, float | N
     models, artefacts = [paths.cnn], [paths.cnn, paths.embeddings]
     if trains_whole(paths.run.settings):
         artefacts = [paths.cnn, paths.predictions]
-    elif stage == "sequence":
+    elif stage != "cnn":
         models, artefacts = [*models, paths.sequence], [*artefacts, paths.reduced, paths.sequence]
     parameters = [_recorded(model(folds[0]), "parameters") for model in models]
     seconds = [_recorded(artefact(fold), "seconds") for artefact in artefacts for fold in folds]

@@ -56,7 +56,8 @@ def artefacts(paths: Paths, folds: Sequence[int]) -> list[Path]:
     settings = paths.run.settings
     by_fold = [paths.cnn]
     if not trains_whole(settings):
-        by_fold += [paths.embeddings, *([paths.reduced, paths.sequence] if last_stage(settings) == "sequence" else [])]
+        over_scans = {"cnn": 0, "sequence": 2, "endtoend": 3}[last_stage(settings)]
+        by_fold += [paths.embeddings, *[paths.reduced, paths.sequence, paths.endtoend][:over_scans]]
     files = [paths.labels, paths.slices, paths.folds, paths.images]
     files += [artefact(fold) for artefact in [*by_fold, paths.predictions, paths.score] for fold in folds]
     return [*files, paths.score("oof"), *([paths.submission] if speaks_of_all_labels(settings) else []), LEADERBOARD]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings
+from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings, speaks_of_all_labels
 from pipeline.core.ensemble import mean_over_folds
 from pipeline.datasets.rsna import read_sample_ids
 from pipeline.plan import Job, record_of, require
@@ -27,6 +27,11 @@ SHOWN = 5
 def main(job: Job) -> None:
     """Average exactly the job's folds, clip, check, and write the submission; one that fails is not written."""
     paths, settings = job.paths, job.run.settings
+    if not speaks_of_all_labels(settings):
+        raise UserError(
+            f"{job.run.name} gives no probabilities of {', '.join(LABELS[:-1])}: a submission needs all six labels a "
+            f"slice; its figures: make leaderboard RECIPE={job.run.name}"
+        )
     stage = last_stage(settings)
     if not paths.sample_submission.is_file():
         raise UserError(f"{paths.sample_submission} is missing: it says which slices to predict; put it there")

@@ -18,7 +18,7 @@ from pipeline.shell.tables import read_table
 
 log = logging.getLogger(__name__)
 
-TRAININGS = {"timm": "slice_training", "densenet": "dense_training"}
+TRAININGS = {"timm": "slice_training", "densenet": "dense_training", "vgg": "vgg_training", "mask_rcnn": "box_training"}
 """By network: the module of `learn` whose `prepare` gives what is trained and what it is fed with."""
 
 

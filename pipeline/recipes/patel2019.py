@@ -124,11 +124,12 @@ FIGURES = (
     FigureTable(
         "Sections IV-A and IV-B of Patel et al. 2019",
         "386 scans of the paper's own hospital, 177 of them positive",
+        "scan",
         ("roc_auc", "sensitivity", "specificity", "accuracy"),
         (
             FigureRow("slice maximum (0.54-0.65)", {"roc_auc": 0.60}, stage="cnn"),
-            FigureRow("95th percentile of slices (0.59-0.70)", {"roc_auc": 0.65}, stage="cnn-percentile95"),
-            FigureRow("linear SVM on the slices' vectors (0.87-0.93)", {"roc_auc": 0.90}, stage="svm"),
+            FigureRow("95th percentile of slices (0.59-0.70)", {"roc_auc": 0.65}, stage="cnn/percentile-95"),
+            FigureRow("linear SVM on the slices' vectors (0.87-0.93)", {"roc_auc": 0.90}, stage="cnn/svm"),
             FigureRow(
                 "one LSTM layer, slice network fixed (0.83-0.90)", {"roc_auc": 0.87}, "one-layer", stage="sequence"
             ),
