@@ -11,7 +11,7 @@ import pandas as pd
 from pipeline.config import LABELS, UserError, section_settings, settings_digest, trains_whole
 from pipeline.core.evaluation import evaluate, evaluate_scans, plain_interval, scan_figures
 from pipeline.core.metrics import scan_scores
-from pipeline.core.predictions import STAGES, Rows, look_up, out_of_fold_rows, prevalences, rows_of_test
+from pipeline.core.predictions import Rows, look_up, out_of_fold_rows, prevalences, rows_of_test
 from pipeline.core.rows import label_matrix, patient_folds
 from pipeline.core.scan_predictions import ScanScores, out_of_fold_scans, scans_of_test
 from pipeline.datasets.rsna import read_labels
@@ -159,13 +159,15 @@ def _cost(paths: Paths, stage: str, folds: Sequence[int]) -> dict[str, float | N
     what its stage does, a predictor of constants nothing; what no record says is None.
     """
     stage = stage.partition("/")[0]
-    if stage not in STAGES:
+    if stage.startswith("constant-"):
         return {"parameters": 0, "seconds": 0.0}
     models, artefacts = [paths.cnn], [paths.cnn, paths.embeddings]
     if trains_whole(paths.run.settings):
         artefacts = [paths.cnn, paths.predictions]
     elif stage != "cnn":
         models, artefacts = [*models, paths.sequence], [*artefacts, paths.reduced, paths.sequence]
+    if stage == "endtoend":  # the networks of the steps before it, trained further
+        models, artefacts = [paths.endtoend], [*artefacts, paths.endtoend]
     parameters = [_recorded(model(folds[0]), "parameters") for model in models]
     seconds = [_recorded(artefact(fold), "seconds") for artefact in artefacts for fold in folds]
     return {

@@ -64,7 +64,7 @@ def _said(paths: Paths, folds: tuple[int, ...], slices: pd.DataFrame) -> Said | 
 def _ours(unit: str, row: FigureRow, said: Mapping[str, Said | None], runs: Mapping[str, Run]) -> dict[str, float]:
     """Return our figures of a row, none where its run was not predicted or the run does not say such a thing."""
     own = said.get(row.variant)
-    if own is None:
+    if own is None or unit not in ("slice", "scan") or row.subset not in ("", *LABELS):
         return {}
     stage = row.stage or last_stage(runs[row.variant].settings)
     if unit == "slice":

@@ -158,6 +158,7 @@ FIGURES = (
     FigureTable(
         "ICH Detection in Chang et al. 2018, cross-validation",
         VALIDATION,
+        "scan",
         CASES,
         (
             _cases("hybrid 3D/2D mask R-CNN", "", (0.975, 0.983, 0.971, 0.975, 0.793, 0.997)),
@@ -170,6 +171,7 @@ FIGURES = (
     FigureTable(
         "ICH Detection in Chang et al. 2018, test cohort",
         TEST,
+        "scan",
         CASES,
         (
             _cases("hybrid 3D/2D mask R-CNN", "", (0.970, 0.981, 0.951, 0.973, 0.829, 0.993)),
@@ -183,6 +185,7 @@ FIGURES = (
         FigureTable(
             f"Table 2 of Chang et al. 2018, {name}",
             of,
+            "scan",
             CASES,
             tuple(_cases(row[0], f"balanced {row[1]}".strip(), row[place]) for row in TABLE_2),
             3,
@@ -193,6 +196,7 @@ FIGURES = (
     FigureTable(
         "ICH Quantification in Chang et al. 2018",
         "masks and volumes of hemorrhage against those drawn by hand; the paper does not say in which cohort",
+        "lesion",
         ("dice", "volume_r", "volume_bias_percent"),
         (
             FigureRow("IPH", {"dice": 0.931, "volume_r": 0.999, "volume_bias_percent": -2.1}, subset="IPH"),
