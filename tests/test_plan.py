@@ -41,8 +41,8 @@ def settings_names(changes=None, folds=(0, 1), phantom=PHANTOM, recipe_name="bur
 @pytest.mark.parametrize(
     ("changes", "moved"),
     [
-        ({"sequence.hidden": "8"}, {"sequence", "predict"}),
-        ({"reduce.count": "8"}, {"reduce", "sequence", "predict"}),
+        ({"sequence.hidden": "8"}, {"sequence", "endtoend", "predict"}),
+        ({"reduce.count": "8"}, {"reduce", "sequence", "endtoend", "predict"}),
         ({"predict.clip": "0.01"}, {"predict", "score", "submit"}),
     ],
 )
