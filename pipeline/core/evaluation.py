@@ -31,8 +31,8 @@ def evaluate(
     """Return each predictor's figures, and the differences of pairs of predictors in weighted log loss.
 
     truth: (slices, labels), 0 or 1; predictors: name to (slices, labels) probabilities, NaN throughout for a label that
-    a predictor does not speak of; pairs: (name, name), of predictors that speak of all labels, the difference is first
-    minus second; patients: (slices,), the unit of resampling; scans: (slices,), the empty string
+    a predictor does not speak of; pairs: (name, name), the difference is first minus second, left out where one of them
+    does not speak of all labels; patients: (slices,), the unit of resampling; scans: (slices,), the empty string
     where unknown: such slices are in no scan's score; settings: how intervals are drawn; advance:
     told of resamples that are done.
 
@@ -48,6 +48,7 @@ def evaluate(
         label_losses[name] = np.where(spoken[name], of_labels.mean(axis=0), np.nan)
         if name in names:
             losses[:, names.index(name)] = weighted(of_labels)
+    pairs = [pair for pair in pairs if set(pair) <= set(names)]
     columns = [(names.index(first), names.index(second)) for first, second in pairs]
     own, paired = intervals(patients, losses, columns, settings.resamples, settings.level, settings.seed, advance)
     limits_of = dict(zip(names, own, strict=True))
