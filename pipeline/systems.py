@@ -11,6 +11,8 @@ from pipeline.shell.provenance import read_json
 
 CONSTANT = "constant-"
 """How predictors begin that have learned nothing."""
+PREVALENCE = "constant-prevalence"
+"""The best of them."""
 
 HEAD = (
     *("recipe", "stage", "weighted log loss", "interval", "ROC any", "PR any", "scan ROC any", "interval"),
@@ -33,14 +35,14 @@ def main(job: Job) -> None:
 
 def systems_text(scores: Sequence[Mapping[str, Any]]) -> str:
     """Return the table; scores: score files of runs on the same rows."""
-    cells = []
-    for number_of, score in enumerate(scores):
-        for row in score["rows"]:
-            is_constant = row["stage"].startswith(CONSTANT)
-            if not is_constant:
-                cells.append(_cells(row, score["scan_roc_auc_any"][row["stage"]]))
-            elif row["stage"] == "constant-prevalence" and number_of == len(scores) - 1:
-                cells.append(_cells({**row, "recipe": "", "parameters": None, "seconds": None}, {}))
+    cells = [
+        _cells(row, score["scan_roc_auc_any"][row["stage"]])
+        for score in scores
+        for row in score["rows"]
+        if not row["stage"].startswith(CONSTANT)
+    ]
+    nothing_learned = next(row for row in scores[0]["rows"] if row["stage"] == PREVALENCE)
+    cells.append(_cells({**nothing_learned, "recipe": "", "parameters": None, "seconds": None}, {}))
     return text_table(HEAD, cells, left=2)
 
 

@@ -22,7 +22,7 @@ QUICK = {
 }
 STAGES = {
     "grewal2018-small": ("window", "train", "predict", "score"),
-    "patel2019-small": ("window", "train", "embed", "reduce", "sequence", "endtoend", "predict", "score"),
+    "patel2019-small": ("split", "window", "train", "embed", "reduce", "sequence", "endtoend", "predict", "score"),
     "chang2018-small": ("window", "train", "predict", "score"),
 }
 

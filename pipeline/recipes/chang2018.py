@@ -68,6 +68,8 @@ RECIPE = Run(
             "boxes.ratios": (1.0, 0.5, 2.0),
             "boxes.least_px": 4,
             "boxes.negatives": 1.0,
+            # Statistical Analysis: any detection on any slice makes a scan positive.
+            "predict.consecutive": (1,),
         },
     ),
 )
