@@ -6,7 +6,7 @@ from pipeline.__main__ import make_job, parser
 from pipeline.plan import Job
 
 ALL = ("phantom", "index", "split", "window", "train", "embed", "reduce", "sequence", "predict", "score", "submit")
-PER_FOLD = ("train", "embed", "reduce", "sequence", "predict")
+PER_FOLD = ("train", "embed", "reduce", "sequence", "endtoend", "predict")
 TINY = ("--recipe", "tiny", "--phantom-scans", "10", "--threads", "1", "--n-jobs", "1", "--folds", "0")
 
 
