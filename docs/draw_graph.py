@@ -18,6 +18,7 @@ TEXT = {
     "EMBEDDINGS": "fold-K.\nembeddings.parquet",
     "REDUCED": "fold-K.\nreduced.parquet",
     "SEQUENCE": "fold-K.\nsequence.safetensors",
+    "ENDTOEND": "fold-K.\nendtoend.safetensors",
     "PREDICTIONS": "fold-K.parquet\nout of fold, and test",
     "FOLD_SCORE": "fold-K.score.json",
     "OOF_SCORE": "oof.score.json\ntest.score.json",
@@ -27,6 +28,7 @@ TEXT = {
 PLACE = {
     "LABELS": (0, 0), "SLICES": (1, 0), "FOLDS_TABLE": (2, 0.6), "IMAGES": (2, -0.6), "CNN": (3, 0),
     "EMBEDDINGS": (4, 0), "REDUCED": (4, -1.7), "SEQUENCE": (3, -1.7), "PREDICTIONS": (2, -1.7), "CSV": (1, -1.0),
+    "ENDTOEND": (3, -2.5),
     "FOLD_SCORE": (1, -1.8), "OOF_SCORE": (1, -2.5), "LEADERBOARD": (0, -2.15),
 }  # fmt: skip
 """Column and row of each file."""
@@ -40,9 +42,9 @@ def edges(makefile: str) -> list[tuple[str, str, str]]:
         head, _, prerequisites = rule["targets"].split("|")[0].rpartition(": ")
         target = {"INDEX_RECORD": "SLICES"}.get(name := VARIABLE.findall(head)[-1], name)
         for name in dict.fromkeys(VARIABLE.findall(prerequisites)):
-            read = {"RAW": "LABELS", "LAST_MODEL": "SEQUENCE"}.get(name, name)
-            if read in TEXT:
-                found.append((read, target, rule["stage"]))
+            # A recipe without `endtoend` predicts by what its steps before it left.
+            reads = {"RAW": ("LABELS",), "LAST_MODEL": ("SEQUENCE", "ENDTOEND")}.get(name, (name,))
+            found += [(read, target, rule["stage"]) for read in reads if read in TEXT]
     return found
 
 
