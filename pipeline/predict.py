@@ -8,19 +8,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, P_LABELS, Predict, Settings, draws, last_stage, section_settings, trains_whole
+from pipeline.config import (
+    LABELS,
+    P_LABELS,
+    Predict,
+    Settings,
+    draws,
+    last_stage,
+    section_settings,
+    speaks_of_all_labels,
+    trains_whole,
+)
 from pipeline.core.drawings import highest_scores
 from pipeline.core.ensemble import fill_from_neighbours
 from pipeline.core.rows import cached_slices, label_matrix, scan_bounds, training_rows
 from pipeline.core.scan_predictions import ScanScores, scan_table
 from pipeline.core.scan_rules import consecutive_scores
-from pipeline.learn.dense_training import predict_slices
-from pipeline.learn.detection import detect
 from pipeline.learn.devices import choose_gpu
-from pipeline.learn.drawn_scans import measure, slice_overlaps
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
-from pipeline.learn.scan_label_inference import scores_of_scans
 from pipeline.learn.slice_data import loader_workers
 from pipeline.nets.build import build_network, build_sequence
 from pipeline.plan import Job, Paths, record_of, require
@@ -34,11 +40,10 @@ log = logging.getLogger(__name__)
 UNWANTED = ("not in the sample submission", "repeated slice id")
 """Rejected test files that nobody asks a prediction for."""
 
-COLUMNS = (
-    *("slice_id", "scan_id", "patient_id", "split", "position", "z_mm", "spacing_mm"),
-    *("rows", "columns", "row_mm", "column_mm", "mask", *LABELS),
-)
+COLUMNS = ("slice_id", "scan_id", "patient_id", "split", "position", "z_mm", *LABELS)
 """What is read of SLICES."""
+GEOMETRY = ("spacing_mm", "rows", "columns", "row_mm", "column_mm", "mask")
+"""What is read besides for networks that see volumes."""
 
 NO_ROWS = np.empty(0, dtype=np.intp)
 
@@ -65,7 +70,7 @@ def main(job: Job) -> None:
     section = section_settings(settings, "predict")
     provenance = Provenance("predict", {"predict": section, "fold": fold}, [*inputs, *rejections], job.threads)
 
-    slices = read_table(paths.slices, list(COLUMNS))
+    slices = read_table(paths.slices, [*COLUMNS, *(() if speaks_of_all_labels(settings) else GEOMETRY)])
     predicted = (_predicted_whole if trains_whole(settings) else _predicted)(job, fold, slices)
     stages = predicted.stages
     rejected = rejected_test_slices(*(read_table(path) for path in rejections), known=predicted.known)
@@ -131,6 +136,9 @@ def _predicted(job: Job, fold: int, slices: pd.DataFrame) -> Predicted:
 
 def _scan_scores(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> ScanScores:
     """Return what models that are trained on scan labels say."""
+    # Each brings a library that other recipes can do without.
+    from pipeline.learn.scan_label_inference import scores_of_scans
+
     paths, settings = job.paths, job.run.settings
     rows = cnn.drop(columns="png", errors="ignore")
     endtoend = None
@@ -146,6 +154,9 @@ def _scan_scores(job: Job, fold: int, cnn: pd.DataFrame, wanted: np.ndarray) -> 
 
 def _predicted_whole(job: Job, fold: int, slices: pd.DataFrame) -> Predicted:
     """Return what a network says that was trained in one piece; it speaks of `any` alone."""
+    from pipeline.learn.dense_training import predict_slices
+    from pipeline.learn.detection import detect
+
     paths, settings = job.paths, job.run.settings
     rows = cached_slices(slices, read_table(paths.images), read_table(paths.folds), settings.split.kind)
     known = set(rows["slice_id"])
@@ -168,6 +179,8 @@ def _drawn_tables(
     paths: Paths, fold: int, rows: pd.DataFrame, detections: pd.DataFrame, settings: Settings
 ) -> dict[Path, tuple[Contract, pd.DataFrame]]:
     """Return the tables of what is drawn, by file: detections, measurements, and overlaps where the truth is known."""
+    from pipeline.learn.drawn_scans import measure, slice_overlaps
+
     split_of = dict(zip(rows["scan_id"], rows["split"], strict=True))
     tables = {
         paths.detections(fold): (DETECTIONS, detections),
