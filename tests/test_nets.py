@@ -146,6 +146,11 @@ def test_burduja2020_at_full_size_embeds_eight_slices_on_the_cpu():
     torch.testing.assert_close(embeddings[3:4], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_an_encoder_of_windows_refuses_hounsfield_units():
+    with pytest.raises(UserError, match="view.kind=hu: train.network=timm sees 8-bit windows, set view.kind=windows"):
+        build_slice_classifier(variant(recipe("tiny").settings, **{"view.kind": "hu"}), pretrained=False)
+
+
 def test_images_are_normalised_per_channel_where_the_network_runs():
     settings = variant(recipe("tiny").settings, **{"train.mean": (0.1, 0.2, 0.4), "train.std": (0.5, 0.25, 0.2)})
     network = build_slice_classifier(settings, pretrained=False).eval()

@@ -30,8 +30,10 @@ def build_slice_classifier(settings: Settings, pretrained: bool) -> "SliceClassi
     """Return the recipe's slice classifier.
 
     With `pretrained`, the encoder holds the weights that the settings ask for; without, it waits for a state to be
-    loaded. Raises UserError where the weights cannot be had.
+    loaded. Raises UserError where the weights cannot be had, and for a view that it cannot read.
     """
+    if settings.view.kind != "windows":
+        raise UserError(f"view.kind={settings.view.kind}: train.network=timm sees 8-bit windows, set view.kind=windows")
     # timm takes two seconds to import, which stages without a CNN need not wait for.
     from pipeline.nets.slice_classifier import SliceClassifier
     from pipeline.nets.weights import load_encoder
