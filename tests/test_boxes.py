@@ -11,10 +11,10 @@ import torch
 from pipeline.config import LABELS, UserError, variant
 from pipeline.core.drawings import highest_scores
 from pipeline.core.lesion_size import volume_ml
+from pipeline.core.resampling import HU_OFFSET
 from pipeline.learn.box_training import EPOCH_LOSS, BoxModule, prepare
 from pipeline.learn.detection import COLUMNS, detect
 from pipeline.learn.drawn_scans import measure, scan_overlaps, slice_overlaps
-from pipeline.learn.hu_images import HU_OFFSET
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.slab_data import PositivesSampler, Slabs, slab_loader, slab_rows
 from pipeline.learn.trainer import fit

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pipeline.config import LABELS, Train, UserError, variant
+from pipeline.core.resampling import HU_OFFSET
 from pipeline.core.slice_runs import centred_runs
 from pipeline.learn.dense_data import SliceRuns, WholeScans, run_augmentation, run_loader
 from pipeline.learn.dense_training import DenseModule, descent, predict_slices, prepare, scan_logits
-from pipeline.learn.hu_images import HU_OFFSET
 from pipeline.learn.modules import VALIDATION_LOSS
 from pipeline.learn.sampler import GroupSampler
 from pipeline.learn.trainer import fit

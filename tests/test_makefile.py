@@ -221,7 +221,7 @@ def test_a_view_of_its_own_needs_its_own_images_and_all_behind_them(clone):
         ("models/phantom/quickstart/fold-1.json",
          ["train 1", "embed 1", "reduce 1", "sequence 1", "predict 1", "score", "score 1", "submit", "leaderboard"]),
         ("data/phantom/folds.parquet", ["split", *ALL_OF_QUICKSTART[4:]]),
-        ("data/phantom/png/brain3-d4d172df.parquet", ["window", *ALL_OF_QUICKSTART[4:]]),
+        ("data/phantom/png/brain3-c7993926.parquet", ["window", *ALL_OF_QUICKSTART[4:]]),
     ],
 )  # fmt: skip
 def test_a_deleted_artefact_is_redone_with_what_lies_behind_it(clone, artefact, redone):

@@ -11,9 +11,9 @@ import torch
 from pipeline.config import BASE, LABELS, UserError, variant
 from pipeline.core.maximum_filter import maximum_filter
 from pipeline.core.metrics import roc_and_pr_auc
+from pipeline.core.resampling import HU_OFFSET
 from pipeline.learn.balanced_sampler import BalancedSampler
 from pipeline.learn.binary_modules import BinaryModule, BinarySliceModule, rmsprop
-from pipeline.learn.hu_images import HU_OFFSET
 from pipeline.learn.hu_slices import HuSlices, embedding_loader, shift_px, slice_blocks
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.modules import VALIDATION_LOSS
