@@ -19,6 +19,7 @@ from pipeline.learn.modules import VALIDATION_LOSS, NetworkModule
 from pipeline.learn.seeds import seed_of
 from pipeline.nets.build import build_densenet
 from pipeline.nets.densenet import DenseNet
+from pipeline.shell.progress import tracked
 
 GPU_CHUNK_SLICES = 64
 """Slices that go through the dense part together on a GPU; a scan may have hundreds."""
@@ -59,7 +60,7 @@ def predict_slices(network: DenseNet, rows: pd.DataFrame, settings: Settings, wo
     network = network.to(where, memory_format=torch.channels_last).eval()
     found = [np.empty(0)]
     with torch.inference_mode():
-        for hu, _labels in whole_scan_loader(rows, workers):
+        for hu, _labels in tracked(whole_scan_loader(rows, workers), "scans"):
             logits = scan_logits(network, hu.to(where, non_blocking=True), settings.dense.run_slices)
             found.append(logits.double().sigmoid().cpu().numpy())
     return np.concatenate(found)

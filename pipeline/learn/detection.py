@@ -12,6 +12,7 @@ from pipeline.learn.devices import device
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.slab_data import Slabs, slab_loader, slab_rows
 from pipeline.nets.mask_rcnn import SlabDetector
+from pipeline.shell.progress import tracked
 
 COLUMNS = {
     "slice_id": "str",
@@ -41,7 +42,7 @@ def detect(network: SlabDetector, rows: pd.DataFrame, settings: Settings, worker
     loader = slab_loader(images, settings.train.batch, workers, EpochSampler(len(images)))
     ids = iter(zip(rows["slice_id"], rows["scan_id"], strict=True))
     found = []
-    for batch, _targets in loader:
+    for batch, _targets in tracked(loader, "batches"):
         with torch.inference_mode():
             results = network(batch.to(where, non_blocking=True))
         for result in results:

@@ -14,6 +14,7 @@ from pipeline.core.lesions import CLASSES, cached_pixel_mm, class_masks, scan_le
 from pipeline.core.overlap import dice
 from pipeline.core.plain_threshold import threshold_mask
 from pipeline.learn.hu_images import read_hu, read_mask
+from pipeline.shell.progress import tracked
 
 MEASURED = ["scan_id", "source", "type", "lesion", "volume_ml", "abc2_ml"]
 SCAN_OVERLAPS = ["scan_id", "type", "dice", "drawn_ml", "true_ml"]
@@ -49,7 +50,7 @@ def drawn_scans(rows: pd.DataFrame, detections: pd.DataFrame, settings: Settings
     """
     by_scan = dict(list(detections.groupby("scan_id")))
     none = detections.iloc[:0]
-    for scan_id, own in rows.groupby("scan_id", sort=False):
+    for scan_id, own in tracked(rows.groupby("scan_id", sort=False), "scans"):
         size = settings.view.size
         drawn = drawn_masks(by_scan.get(scan_id, none), own["slice_id"].tolist(), size, settings.boxes.drawn_score)
         geometry = own.iloc[0][["rows", "columns", "row_mm", "column_mm"]]

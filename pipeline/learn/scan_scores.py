@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pipeline.learn.devices import device, precision
+from pipeline.shell.progress import tracked
 
 
 def scan_scores(network: nn.Module, loader: DataLoader) -> np.ndarray:
@@ -18,7 +19,7 @@ def scan_scores(network: nn.Module, loader: DataLoader) -> np.ndarray:
     is_mixed = where.type == "cuda"
     half = torch.bfloat16 if precision().startswith("bf16") else torch.float16
     found = []
-    for inputs, _targets in loader:
+    for inputs, _targets in tracked(loader, "scans"):
         scans = [scan.to(where, non_blocking=True) for scan in inputs]
         with torch.inference_mode(), torch.autocast(where.type, dtype=half, enabled=is_mixed):
             logits = network(scans)

@@ -16,6 +16,7 @@ from pipeline.learn.modules import NetworkModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 from pipeline.nets.build import build_vgg
+from pipeline.shell.progress import tracked
 
 TARGET = "any"
 
@@ -69,7 +70,8 @@ def usable_slices(rows: pd.DataFrame, among: np.ndarray, settings: Settings, wor
     candidates = np.flatnonzero(among & ~scans)
     paths = rows["png"].to_numpy()[candidates]
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        has_cavity = list(pool.map(lambda path: shows_cranial_cavity(filtered_slice([path], settings)[0]), paths))
+        looked_at = pool.map(lambda path: shows_cranial_cavity(filtered_slice([path], settings)[0]), paths)
+        has_cavity = [next(looked_at) for _ in tracked(paths, "slices")]
     usable = among & is_positive
     usable[candidates] = np.array(has_cavity, dtype=bool)
     return usable
