@@ -15,9 +15,10 @@ from pipeline.config import Settings, Train, UserError
 from pipeline.core.rows import scan_bounds
 from pipeline.core.slice_runs import centred_runs
 from pipeline.learn.hu_images import read_hu, read_mask
+from pipeline.learn.loader_processes import one_thread
 from pipeline.learn.sampler import EpochSampler, GroupSampler
 from pipeline.learn.seeds import seed_of
-from pipeline.learn.slice_data import one_thread, seed_augmentation
+from pipeline.learn.slice_data import seed_augmentation
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version
 import albumentations as A

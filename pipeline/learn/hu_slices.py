@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -18,6 +17,7 @@ from pipeline.core.maximum_filter import maximum_filter
 from pipeline.core.one_of_four import apply_change, draw_change
 from pipeline.core.rows import scan_bounds
 from pipeline.learn.hu_images import read_hu
+from pipeline.learn.loader_processes import one_thread
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 
@@ -115,8 +115,3 @@ def hu_loader(slices: HuSlices, batch: int, sampler: Sampler, workers: int) -> D
         persistent_workers=workers > 0,
         worker_init_fn=one_thread,
     )
-
-
-def one_thread(_worker: int) -> None:
-    """Keep a loader's process to one thread: there are as many of them as there are cores."""
-    cv2.setNumThreads(0)

@@ -19,7 +19,8 @@ from pipeline.core.rows import scan_bounds
 from pipeline.learn.balanced_sampler import BalancedSampler
 from pipeline.learn.binary_modules import BinaryModule, rmsprop
 from pipeline.learn.hu_images import read_hu
-from pipeline.learn.hu_slices import filter_kernel, one_thread, shift_px
+from pipeline.learn.hu_slices import filter_kernel, shift_px
+from pipeline.learn.loader_processes import one_thread
 from pipeline.learn.modules import NetworkModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of

@@ -6,13 +6,13 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.config import Train
+from pipeline.learn.loader_processes import one_thread
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 from pipeline.shell.png import decode_png
@@ -140,8 +140,3 @@ def loader_workers(n_jobs: int) -> int:
 
 def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return batch
-
-
-def one_thread(_worker: int) -> None:
-    """Let cv2 use no threads of its own in a loader's process, of which there is one a core."""
-    cv2.setNumThreads(0)
