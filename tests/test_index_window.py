@@ -24,6 +24,8 @@ from tests.dicom_files import COLUMNS, ROWS, slice_bytes, truncated, write_label
 
 REAL = Path(os.environ.get("REALCT", Path(__file__).resolve().parents[2] / "shared" / "realct")) / "ge-head"
 SIZE = 31
+NO_PROCESS = 1 << 23
+"""More than any process's number can be on Linux (PID_MAX_LIMIT is 1 << 22)."""
 RNG = np.random.default_rng(0)
 
 
@@ -240,7 +242,7 @@ def test_what_is_done_stays_done(project):
     # Killed before the table was written: the digests are found again.
     job.paths.images.unlink()
     next(job.paths.png.rglob("*.png")).unlink()
-    (job.paths.png / "scan1" / ".ID_9.png.123.partial").write_bytes(b"half")
+    (job.paths.png / "scan1" / f".ID_9.png.{NO_PROCESS}.partial").write_bytes(b"half")
     assert new_images(job) == 1
     assert all_files(job.paths.png) == before
     assert job.paths.images.read_bytes() == table
