@@ -99,10 +99,6 @@ class Train:
     brightness_chance: float = 0.0
     seed: int = 0
     """Seeds weights, sample order, augmentation and dropout, of the sequence model too."""
-    hu_range: tuple[float, ...] = (-1024.0, 3071.0)
-    """Of networks that are shown Hounsfield units: what these are clipped to."""
-    input_range: tuple[float, ...] = (0.0, 1.0)
-    """What `hu_range` is scaled to."""
     plateau_epochs: int = 0
     """Epochs without a lower training loss after which the learning rate is divided by ten; 0: never."""
     one_of: bool = False

@@ -52,19 +52,45 @@ class PublishedReaders:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """A figure that a system is known by."""
+
+    text: str
+    """What the figure is."""
+    figure: str
+    """As published, with its unit."""
+    of: str
+    """Of which data, on which machine."""
+
+
+RSNA_2019_TEST = "private test part of RSNA 2019"
+RSNA_2019 = (
+    ("1st place: DenseNet and SE-ResNeXt ensembles with a sequence model", "0.04383"),
+    ("best single model with a sequence stage, one run", "0.04607"),
+    ("Nguyen et al. 2020, one CNN-LSTM end to end", "0.0522"),
+)
+"""Weighted log losses of other people's systems: what it is, and its figure."""
+
+
+@dataclass(frozen=True)
 class FigureRow:
     """A row of a paper's table of figures: what the paper calls it, its figures, and ours that stand beside it."""
 
     text: str
     figures: Mapping[str, float]
-    """By figure: `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `f1`, `roc_auc`, `pr_auc`, `log_loss`, `dice`,
-    `volume_r`, `volume_bias_percent`; shares, not percent, but for the last one."""
+    """By figure: `accuracy`, `sensitivity`, `specificity`, `ppv`, `npv`, `f1`, `roc_auc`, the limits `roc_auc_low` and
+    `roc_auc_high` of its interval, `p_value`, `pr_auc`, `log_loss`, `dice`, `volume_r`, `volume_bias_percent`; shares,
+    not percent, but for the last one."""
     variant: str = ""
     """Empty for the recipe itself."""
     stage: str = ""
     """The predictor of ours; empty for the run's last one."""
     subset: str = ""
-    """Which cases or label: `any`, `epidural`, ..., `IPH`, `large EDH/SDH`, `balanced`; empty: all that were judged."""
+    """Which cases or label: `any`, `epidural`, ..., `IPH`, `balanced large EDH/SDH`; empty: all that were judged."""
+    against: str = ""
+    """The predictor whose ROC AUC `p_value` compares with."""
+    sensitivity: float = 0.0
+    """The sensitivity that the threshold is chosen for; 0: it is 0.5."""
 
 
 @dataclass(frozen=True)

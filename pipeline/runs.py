@@ -9,7 +9,7 @@ from typing import Any
 
 import pipeline.recipes
 from pipeline.config import Run, Settings, UserError, digest, variant
-from pipeline.published import FigureTable, PublishedReaders, PublishedTable
+from pipeline.published import FigureTable, Headline, PublishedReaders, PublishedTable
 
 BASE_SYSTEM = "quickstart"
 """burduja2020 at a size that two cores manage."""
@@ -88,6 +88,11 @@ def published_tables(recipe_name: str) -> tuple[PublishedTable, ...]:
 def figure_tables(name: str) -> tuple[FigureTable, ...]:
     """Return the paper's tables of several figures, of a recipe or of a variant's recipe."""
     return getattr(_module(base_recipe(name)), "FIGURES", ())
+
+
+def headlines(name: str) -> tuple[Headline, ...]:
+    """Return the figures that a recipe's system is known by, of a recipe or of a variant's recipe."""
+    return getattr(_module(base_recipe(name)), "HEADLINES", ())
 
 
 def figure_recipes(name: str) -> dict[str, str]:

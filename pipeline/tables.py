@@ -8,30 +8,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline.config import LABELS, Run, UserError, last_stage
-from pipeline.core.paper_figures import label_figures
-from pipeline.core.predictions import Rows, look_up, out_of_fold_rows
-from pipeline.core.reader_study import scan_maxima
+from pipeline.config import LABELS, UserError, draws, last_stage
+from pipeline.core.predictions import look_up, out_of_fold_rows
+from pipeline.core.row_figures import Said, row_figures
 from pipeline.core.rows import label_matrix
-from pipeline.core.scan_predictions import ScanScores, out_of_fold_scans
+from pipeline.core.scan_predictions import out_of_fold_scans
 from pipeline.core.text_table import number, text_table
 from pipeline.plan import Job, Paths, require
-from pipeline.published import FigureRow, FigureTable
+from pipeline.published import FigureTable
+from pipeline.shell.drawn_tables import read_drawn
 from pipeline.shell.tables import read_table
 
 log = logging.getLogger(__name__)
 
-ANY = LABELS[-1]
-
-
-@dataclasses.dataclass(frozen=True)
-class Said:
-    """What a run says of the train part, out of fold, beside the truth."""
-
-    rows: Rows
-    truth: np.ndarray
-    """(slices, labels)"""
-    scans: ScanScores
+DECIMALS = {"p_value": 4, "volume_bias_percent": 1}
+"""Of figures that are no shares, or small ones; all others have the table's."""
 
 
 def main(job: Job) -> None:
@@ -47,7 +38,10 @@ def main(job: Job) -> None:
     }
     for table in job.figure_tables:
         sys.stdout.write(opening(table, job, {key: own is not None for key, own in said.items()}))
-        sys.stdout.write(figures_text(table, [_ours(table.unit, row, said, job.figure_runs) for row in table.rows]))
+        ours = [
+            {} if (own := said.get(row.variant)) is None else row_figures(table.unit, row, own) for row in table.rows
+        ]
+        sys.stdout.write(figures_text(table, ours))
         sys.stdout.write("\n")
 
 
@@ -57,28 +51,15 @@ def _said(paths: Paths, folds: tuple[int, ...], slices: pd.DataFrame) -> Said | 
         return None
     rows = out_of_fold_rows({fold: read_table(paths.predictions(fold)) for fold in folds})
     of_scans = {fold: read_table(path) for fold in folds if (path := paths.scan_predictions(fold)).exists()}
-    scans = out_of_fold_scans(of_scans) if of_scans else {}
-    return Said(rows, label_matrix(look_up(slices, rows.slice_ids, "SLICES")), scans)
-
-
-def _ours(unit: str, row: FigureRow, said: Mapping[str, Said | None], runs: Mapping[str, Run]) -> dict[str, float]:
-    """Return our figures of a row, none where its run was not predicted or the run does not say such a thing."""
-    own = said.get(row.variant)
-    if own is None or unit not in ("slice", "scan") or row.subset not in ("", *LABELS):
-        return {}
-    stage = row.stage or last_stage(runs[row.variant].settings)
-    if unit == "slice":
-        return label_figures(own.truth, own.rows.predictors[stage], row.subset) if stage in own.rows.predictors else {}
-    truth = scan_maxima(own.rows.scan_ids, own.truth)
-    if stage in own.scans:
-        scans, scores = own.scans[stage]
-        said_of = np.full((len(scans), len(LABELS)), np.nan)
-        said_of[:, -1] = scores
-        return label_figures(truth.loc[scans].to_numpy(), said_of, row.subset or ANY)
-    if stage not in own.rows.predictors:
-        return {}
-    scores = scan_maxima(own.rows.scan_ids, own.rows.predictors[stage])
-    return label_figures(truth.to_numpy(), scores.to_numpy(), row.subset or ANY)
+    settings = paths.run.settings
+    return Said(
+        rows,
+        label_matrix(look_up(slices, rows.slice_ids, "SLICES")),
+        out_of_fold_scans(of_scans) if of_scans else {},
+        last_stage(settings),
+        settings.predict.seed,
+        read_drawn(paths, folds) if draws(settings) else None,
+    )
 
 
 def opening(table: FigureTable, job: Job, is_there: Mapping[str, bool]) -> str:
@@ -93,7 +74,7 @@ def opening(table: FigureTable, job: Job, is_there: Mapping[str, bool]) -> str:
     lines = [
         f"{table.title}: {table.of}.",
         f"Ours: {', '.join(ours) or 'no run of the recipe was predicted'}; data set {job.paths.dataset}, out of fold "
-        f"over folds {folds}, a {table.unit} is called positive from 0.5 on.",
+        f"over folds {folds}{'' if table.unit == 'lesion' else f', a {table.unit} is called positive from 0.5 on'}.",
         *([f"Not predicted: {', '.join(missing)} (`make score RECIPE=...`)."] if missing else []),
         *([table.note] if table.note else []),
         _warning(job.paths.dataset),
@@ -109,8 +90,9 @@ def figures_text(table: FigureTable, ours: Sequence[Mapping[str, float]]) -> str
         values = [row.text]
         for figure in table.figures:
             mine = own.get(figure)
-            values += [number(row.figures.get(figure), table.decimals)]
-            values += ["" if mine is None or np.isnan(mine) else number(mine, table.decimals)]
+            decimals = DECIMALS.get(figure, table.decimals)
+            values += [number(row.figures.get(figure), decimals)]
+            values += ["" if mine is None or np.isnan(mine) else number(mine, decimals)]
         cells.append(values)
     return text_table(head, cells, left=1)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core.strata import balanced_rows, size_strata, type_strata
+from pipeline.core.strata import Subset, balanced_rows, size_strata, subset_of, subset_rows, type_strata
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,63 @@ def test_scans_of_neither_side_are_never_drawn_and_of_both_refused():
     assert rows.tolist() == [0, 2]
     with pytest.raises(ValueError, match="row 1 is both positive and negative"):
         balanced_rows(np.array([True, True]), np.array([False, True]), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "subset"),
+    [
+        ("", Subset(False, "", "")),
+        ("balanced", Subset(True, "", "")),
+        ("SAH", Subset(False, "", "SAH")),
+        ("large EDH/SDH", Subset(False, "large", "EDH/SDH")),
+        ("balanced punctate IPH", Subset(True, "punctate", "IPH")),
+    ],
+)
+def test_a_subset_is_named_by_its_words(text, subset):
+    assert subset_of(text) == subset
+
+
+@pytest.mark.parametrize("text", ["huge", "IPH balanced", "large large", "IPH SAH", "balanced  any"])
+def test_a_subset_that_is_none_is_named(text):
+    with pytest.raises(ValueError, match=r"expected \[balanced\] \[punctate\|small"):
+        subset_of(text)
+
+
+LABELLED = np.array(
+    [
+        # EDH IPH IVH SAH SDH any
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 1],  # 30 mL of IPH
+        [0, 1, 0, 1, 0, 1],  # 2 mL of IPH, 28 of SAH: large, but not as IPH
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 0, 0, 1],  # of none of the three types
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 1],  # nobody drew it: of no known size
+    ]
+)
+VOLUMES = {
+    "": np.array([0, 30, 30, 0, 1, 0, np.nan]),
+    "IPH": np.array([0, 30, 2, 0, 1, 0, np.nan]),
+    "SAH": np.array([0, 0, 28, 0, 0, 0, np.nan]),
+    "EDH/SDH": np.zeros(7),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "positive"),
+    [
+        ("", [1, 2, 4, 6]), ("IPH", [1, 2, 6]), ("large", [1, 2]), ("large IPH", [1]), ("small IPH", [2]),
+        ("large SAH", [2]), ("small", [4]), ("EDH/SDH", []), ("medium", []),
+    ],
+)  # fmt: skip
+def test_a_subsets_scans_are_set_against_those_without_any(text, positive):
+    assert subset_rows(subset_of(text), LABELLED, VOLUMES, 0).tolist() == sorted([0, 3, 5, *positive])
+
+
+def test_a_balanced_subset_draws_as_many_without():
+    for seed in range(5):
+        rows = subset_rows(subset_of("balanced large"), LABELLED, VOLUMES, seed)
+        assert set(rows) >= {1, 2}
+        assert len(set(rows) & {0, 3, 5}) == 2
+        assert len(rows) == 4
+    assert subset_rows(subset_of("balanced medium"), LABELLED, VOLUMES, 0).tolist() == []

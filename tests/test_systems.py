@@ -9,9 +9,11 @@ from pipeline.config import P_LABELS, UserError
 from pipeline.core.metrics import scan_scores
 from pipeline.core.scan_rules import consecutive_scores
 from pipeline.leaderboard import COLUMNS
+from pipeline.runs import recipe, system_recipes
+from pipeline.shell.drawn_tables import read_drawn
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table
-from pipeline.systems import systems_text
+from pipeline.systems import drawings_text, headlines_text, systems_text
 from tests.stages import run_stage, run_stages
 
 PHANTOM = ("--phantom-scans", "10", "--threads", "1", "--n-jobs", "1", "--folds", "0")
@@ -120,6 +122,27 @@ def test_what_is_drawn_is_measured_and_a_scan_is_its_surest_detection(run):
     overlaps = read_table(paths.overlaps(0))
     assert overlaps["dice"].between(0, 1).all()
     assert overlaps.loc[overlaps["type"] == "any", "threshold_dice"].notna().all()
+
+
+def test_drawings_are_printed_by_type_beside_a_threshold(run):
+    paths = run("chang2018-small").paths
+    drawn = read_drawn(paths, (0,))
+    lines = [line.split() for line in drawings_text({"mine": drawn}).splitlines()]
+    assert [line[1] for line in lines[2:]] == ["any", "IPH", "EDH/SDH", "SAH", "IPH"]
+    of_any = drawn.overlaps[drawn.overlaps["type"] == "any"]
+    dice, plain = of_any["dice"].mean(), of_any["threshold_dice"].mean()
+    assert lines[2][2:5] == [str(len(of_any)), f"{dice:.3f}", f"{plain:.3f}"]
+    assert set(of_any["split"]) == {"train"}
+    with pytest.raises(UserError, match="`make predict`"):
+        read_drawn(paths, (0, 1))
+
+
+def test_what_systems_are_known_by_is_printed_under_their_papers_names():
+    text = headlines_text([recipe(name) for name in system_recipes()])
+    for figure in ("0.04989", "36 ms", "0.067", "0.075", "40 h", "0.5 s", "0.121 s", "0.04383", "0.04607", "0.0522"):
+        assert figure in text
+    assert "small" not in text
+    assert "quickstart" not in text
 
 
 @pytest.mark.parametrize("recipe", ["grewal2018-small", "chang2018-small"])

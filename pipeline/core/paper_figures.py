@@ -4,10 +4,13 @@ import numpy as np
 
 from pipeline.config import LABELS, SCORE_CLIP
 from pipeline.core.confusion import count
+from pipeline.core.delong import roc_auc_interval
 from pipeline.core.metrics import roc_and_pr_auc
 
 THRESHOLD = 0.5
 """From which a score counts as a call; the papers name none."""
+LEVEL = 0.95
+"""Of the intervals, as in the papers that give some."""
 
 
 def case_figures(truth: np.ndarray, scores: np.ndarray, threshold: float = THRESHOLD) -> dict[str, float]:
@@ -19,18 +22,20 @@ def case_figures(truth: np.ndarray, scores: np.ndarray, threshold: float = THRES
     counts = count(truth, scores >= threshold)
     roc, pr = roc_and_pr_auc(truth, scores)
     clipped = np.clip(np.where(truth, scores, 1 - scores), SCORE_CLIP, 1)
-    level = 0.95  # of intervals, which these tables do not print
-    sensitivity, ppv = counts.sensitivity(level).estimate, counts.ppv(level).estimate
+    sensitivity, ppv = counts.sensitivity(LEVEL).estimate, counts.ppv(LEVEL).estimate
+    of_roc = roc_auc_interval(truth, scores, LEVEL)
     return {
-        "accuracy": counts.accuracy(level).estimate,
+        "accuracy": counts.accuracy(LEVEL).estimate,
         "sensitivity": sensitivity,
         "recall": sensitivity,
-        "specificity": counts.specificity(level).estimate,
+        "specificity": counts.specificity(LEVEL).estimate,
         "ppv": ppv,
         "precision": ppv,
-        "npv": counts.npv(level).estimate,
+        "npv": counts.npv(LEVEL).estimate,
         "f1": counts.f1(),
         "roc_auc": roc,
+        "roc_auc_low": of_roc.low,
+        "roc_auc_high": of_roc.high,
         "pr_auc": pr,
         "log_loss": float(-np.log(clipped).mean()),
     }

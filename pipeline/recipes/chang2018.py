@@ -33,7 +33,7 @@ of HU, fewer anchors, regions and negative slices to learn from, a higher rate, 
 """
 
 from pipeline.config import BASE, Run, variant
-from pipeline.published import FigureRow, FigureTable
+from pipeline.published import FigureRow, FigureTable, Headline
 from pipeline.runs import Variant
 
 FOLDS = (0, 1, 2, 3, 4)
@@ -154,6 +154,14 @@ BALANCED_NOTE = (
     "Balanced: as many examinations with hemorrhage as without; large > 25 mL, medium 5 to 25, small 0.01 to 5, "
     "punctate < 0.01. A type's or size's examinations with hemorrhage are set against those without any. PPV and NPV "
     "follow from sensitivity and specificity at equal numbers; accuracy would be their mean, and is given higher."
+)
+
+HEADLINES = (
+    Headline(
+        "ROC AUC of scans", "0.983 and 0.981", "cross-validation of 10,159 examinations, and 682 prospective ones"
+    ),
+    Headline("Dice", "0.931, 0.863, 0.772", "IPH, EDH/SDH and SAH of its own hospital"),
+    Headline("a scan in use", "0.121 s", "one Titan X (Network Statistics)"),
 )
 
 FIGURES = (

@@ -41,4 +41,5 @@ VARIANTS = burduja2020.VARIANTS | {"effnetb4": Variant({"train.encoder": "test_e
 
 TABLES = burduja2020.TABLES
 FIGURES = burduja2020.FIGURES
+HEADLINES = burduja2020.HEADLINES
 READER_TABLE = burduja2020.READER_TABLE
