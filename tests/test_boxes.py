@@ -16,7 +16,7 @@ from pipeline.learn.box_training import EPOCH_LOSS, BoxModule, prepare
 from pipeline.learn.detection import COLUMNS, detect
 from pipeline.learn.drawn_scans import measure, scan_overlaps, slice_overlaps
 from pipeline.learn.sampler import EpochSampler
-from pipeline.learn.slab_data import PositivesSampler, Slabs, slab_loader, slab_rows
+from pipeline.learn.slab_data import Slabs, slab_loader, slab_rows, slab_sampler
 from pipeline.learn.trainer import fit
 from pipeline.runs import recipe
 
@@ -26,9 +26,9 @@ SETTINGS = variant(
     recipe("chang2018-small").settings,
     **{
         "view.size": SIZE,
-        "train.epochs": 18,
+        "train.epochs": 26,
         "train.batch": 4,
-        "train.learning_rates": (2e-3,) * 14 + (2e-4,),
+        "train.learning_rates": (2e-3,) * 20 + (2e-4,),
         "train.plateau_epochs": 0,
         "boxes.filters": 16,
         "boxes.channels": 24,
@@ -122,12 +122,12 @@ def test_an_epoch_shows_all_positive_slices_and_other_negative_ones_each_time():
     positive[[3, 8, 21, 40]] = True
 
     def shown(negatives: float, epoch: int) -> list[int]:
-        sampler = PositivesSampler(positive, negatives, (0, 1))
+        sampler = slab_sampler(positive, negatives, (0, 1))
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert {key[0] for key in keys} == {epoch}
         assert len(sampler) == len(keys)
-        return [index for _, index in keys]
+        return [index for _, index, _ in keys]
 
     first = shown(1.5, 0)
     assert len(set(first)) == len(first) == 4 + 6
@@ -135,8 +135,8 @@ def test_an_epoch_shows_all_positive_slices_and_other_negative_ones_each_time():
     assert shown(1.5, 0) == first
     assert set(shown(1.5, 1)) != set(first)
     assert sorted(shown(0, 0)) == sorted(shown(99, 0)) == list(range(50))
-    none = PositivesSampler(np.zeros(5, dtype=bool), 1.0, (0,))
-    assert sorted(index for _, index in none) == list(range(5))
+    none = slab_sampler(np.zeros(5, dtype=bool), 1.0, (0,))
+    assert sorted(index for _, index, _ in none) == list(range(5))
 
 
 def test_a_slice_with_hemorrhage_and_no_mask_is_a_mistake_of_the_users(rows):

@@ -126,7 +126,7 @@ def test_augmentation_belongs_to_seed_epoch_slice_and_time_and_leaves_the_global
 
 def test_groups_are_drawn_equally_often_and_the_smaller_one_again_and_again():
     groups = [np.array([3, 5]), np.array([0, 1, 2, 4, 6, 7, 8])]
-    sampler = GroupSampler(groups, 7, (0, 1))
+    sampler = GroupSampler(groups, [7, 7], (0, 1))
     sampler.set_epoch(4)
     drawn = list(sampler)
     assert len(drawn) == len(sampler) == 14
@@ -140,7 +140,7 @@ def test_groups_are_drawn_equally_often_and_the_smaller_one_again_and_again():
     assert list(sampler) == drawn
     sampler.set_epoch(5)
     assert [item for _, item, _ in sampler] != [item for _, item, _ in drawn]
-    assert len({item for _, item, _ in GroupSampler(groups[1:], 3, (0,))}) == 3
+    assert len({item for _, item, _ in GroupSampler(groups[1:], [3], (0,))}) == 3
 
 
 def test_half_of_what_is_trained_on_is_positive_and_a_step_takes_whole_runs(rows):
@@ -195,7 +195,7 @@ def test_positive_slices_without_masks_are_refused_and_a_network_without_masks_n
 
 def test_one_kind_alone_cannot_be_balanced(rows):
     negative = rows[rows["any"] == 0]
-    with pytest.raises(UserError, match=r"train.balance: 0 runs of 3 slices show hemorrhage and \d+ do not, so none"):
+    with pytest.raises(UserError, match=r"nothing to balance: 0 positive and \d+ negative items to train on"):
         run_loader(runs_of(negative), SETTINGS, 0)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import Train, variant
+from pipeline.config import Train, UserError, variant
 from pipeline.core.metrics import weighted_log_loss
 from pipeline.learn.devices import choose_gpu, precision
 from pipeline.learn.inference import (
@@ -226,6 +226,15 @@ def test_a_resumed_training_ends_with_the_same_weights_as_an_uninterrupted_one(w
     assert (outcome["epochs"], outcome["epochs_run"]) == (3, 2)
     for name, tensor in whole.items():
         assert torch.equal(resumed[name], tensor), name
+
+
+def test_a_training_that_diverges_stops_before_its_weights_are_kept(tmp_path):
+    data = Scans(np.full((9, 4), np.inf), np.zeros((9, 6)), np.ones((9, 6)), np.array([0, 9]))
+    module = ScanModule(ScanBiLSTM(4, 6, 1, 0.0, True), [0.01], [1.0] * 6, (3, 1))
+    loader = scan_loader(data, 1, None)
+    with pytest.raises(UserError, match=r"diverged in epoch 1: \S+ is no longer finite at a learning rate of 0.01"):
+        fit(module, loader, loader, 2, tmp_path, JOB, False)
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_dropout_too_goes_on_as_if_it_had_not_been_cut_off(tmp_path):

@@ -12,11 +12,11 @@ from pipeline.config import BASE, LABELS, UserError, variant
 from pipeline.core.maximum_filter import maximum_filter
 from pipeline.core.metrics import roc_and_pr_auc
 from pipeline.core.resampling import HU_OFFSET
-from pipeline.learn.balanced_sampler import BalancedSampler
 from pipeline.learn.binary_modules import BinaryModule, BinarySliceModule, rmsprop
 from pipeline.learn.hu_slices import HuSlices, embedding_loader, shift_px, slice_blocks
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.modules import VALIDATION_LOSS
+from pipeline.learn.sampler import balanced_sampler
 from pipeline.learn.scan_label_training import (
     ScanVectors,
     ScanVolumes,
@@ -111,22 +111,22 @@ def test_a_balanced_epoch_holds_the_rarer_class_whole_and_as_many_others_drawn_a
     is_positive = np.array([False] * 20 + [True] * 3)
 
     def epoch(number, seed=(0, 1)):
-        sampler = BalancedSampler(is_positive, seed)
+        sampler = balanced_sampler(is_positive, seed)
         sampler.set_epoch(number)
         assert len(sampler) == 6
         return list(sampler)
 
     first = epoch(4)
     assert first == epoch(4)
-    assert {number for number, _ in first} == {4}
-    assert sorted(index for _, index in first)[-3:] == [20, 21, 22]
-    assert len({index for _, index in first}) == 6
-    assert {index for _, index in epoch(5)} != {index for _, index in first}
-    assert [index for _, index in epoch(4, (0, 2))] != [index for _, index in first]
-    drawn = {index for number in range(60) for _, index in epoch(number)}
+    assert {number for number, _, _ in first} == {4}
+    assert sorted(index for _, index, _ in first)[-3:] == [20, 21, 22]
+    assert len({index for _, index, _ in first}) == 6
+    assert {index for _, index, _ in epoch(5)} != {index for _, index, _ in first}
+    assert [index for _, index, _ in epoch(4, (0, 2))] != [index for _, index, _ in first]
+    drawn = {index for number in range(60) for _, index, _ in epoch(number)}
     assert drawn == set(range(23))
     with pytest.raises(UserError, match="nothing to balance: 0 positive and 5 negative items to train on"):
-        BalancedSampler(np.zeros(5, dtype=bool), (0,))
+        balanced_sampler(np.zeros(5, dtype=bool), (0,))
 
 
 def test_a_slice_is_filtered_and_shown_as_it_is_or_changed_by_epoch_and_name(rows):

@@ -14,7 +14,7 @@ from pipeline.core.rows import scan_bounds
 from pipeline.learn.modules import VALIDATION_LOSS, NetworkModule
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
-from pipeline.learn.slab_data import PositivesSampler, SlabBatch, Slabs, slab_loader, slab_rows
+from pipeline.learn.slab_data import SlabBatch, Slabs, slab_loader, slab_rows, slab_sampler
 from pipeline.nets.build import build_mask_rcnn
 from pipeline.nets.mask_rcnn import SlabDetector
 
@@ -110,7 +110,7 @@ def prepare(
             items(train_mask, train.flip),
             train.batch,
             workers,
-            PositivesSampler(positive[train_mask], boxes.negatives, seed),
+            slab_sampler(positive[train_mask], boxes.negatives, seed),
             # Batch normalisation has little to say about what is left over.
             drop_last=int(train_mask.sum()) > train.batch,
         ),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.config import Settings, Train, UserError
+from pipeline.config import Settings, Train
 from pipeline.core.rows import scan_bounds
 from pipeline.core.slice_runs import centred_runs
 from pipeline.learn.hu_images import read_hu, read_mask
-from pipeline.learn.loader_processes import one_thread
-from pipeline.learn.sampler import EpochSampler, GroupSampler
+from pipeline.learn.loader_processes import item_loader
+from pipeline.learn.sampler import EpochSampler, GroupSampler, both_classes
 from pipeline.learn.seeds import seed_of
 from pipeline.learn.slice_data import seed_augmentation
 
@@ -109,28 +109,12 @@ def run_loader(runs: SliceRuns, settings: Settings, workers: int) -> DataLoader:
     Raises UserError where there is only one kind to balance.
     """
     run_slices = runs.runs.shape[1]
-    groups = [np.arange(len(runs))]
-    if settings.train.balance:
-        is_positive = runs.is_positive()
-        groups = [np.flatnonzero(is_positive), np.flatnonzero(~is_positive)]
-        if not all(map(len, groups)):
-            raise UserError(
-                f"train.balance: {len(groups[0])} runs of {run_slices} slices show hemorrhage and {len(groups[1])} do "
-                f"not, so none can be drawn equally often; set train.balance=false"
-            )
-    sampler = GroupSampler(groups, math.ceil(max(map(len, groups)) / run_slices), runs.seed)
+    groups = both_classes(runs.is_positive()) if settings.train.balance else (np.arange(len(runs)),)
+    each = math.ceil(max(map(len, groups)) / run_slices)
+    sampler = GroupSampler(groups, [each] * len(groups), runs.seed)
     batch = max(1, settings.train.batch // run_slices)
-    return DataLoader(
-        runs,
-        batch_size=batch,
-        sampler=sampler,
-        num_workers=workers,
-        # Batch normalisation has nothing to say about one slice.
-        drop_last=len(sampler) > batch,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=one_thread,
-    )
+    # Batch normalisation has nothing to say about one slice.
+    return item_loader(runs, batch, sampler, workers, drop_last=len(sampler) > batch)
 
 
 class WholeScans(Dataset):
@@ -156,12 +140,4 @@ class WholeScans(Dataset):
 def whole_scan_loader(rows: pd.DataFrame, workers: int) -> DataLoader:
     """Return a loader of (HU (slices, y, x), hemorrhage (slices,)), scan after scan."""
     scans = WholeScans(rows)
-    return DataLoader(
-        scans,
-        batch_size=None,
-        sampler=EpochSampler(len(scans)),
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=one_thread,
-    )
+    return item_loader(scans, None, EpochSampler(len(scans)), workers)

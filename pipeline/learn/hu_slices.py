@@ -17,7 +17,7 @@ from pipeline.core.maximum_filter import maximum_filter
 from pipeline.core.one_of_four import apply_change, draw_change
 from pipeline.core.rows import scan_bounds
 from pipeline.learn.hu_images import read_hu
-from pipeline.learn.loader_processes import one_thread
+from pipeline.learn.loader_processes import item_loader
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 
@@ -49,8 +49,8 @@ class HuSlices(Dataset):
     def __len__(self) -> int:
         return len(self.blocks)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        epoch, index, *_ = key
         image = filtered_slice(self.blocks[index], self.settings)
         train = self.settings.train
         if self.seed is not None and train.one_of:
@@ -106,12 +106,4 @@ def embedding_loader(rows: pd.DataFrame, settings: Settings, workers: int) -> Da
 
 def hu_loader(slices: HuSlices, batch: int, sampler: Sampler, workers: int) -> DataLoader:
     """Return a loader of (images (slices, 1, y, x) int16 in HU, targets (slices,))."""
-    return DataLoader(
-        slices,
-        batch_size=batch,
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=one_thread,
-    )
+    return item_loader(slices, batch, sampler, workers)

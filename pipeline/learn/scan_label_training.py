@@ -16,13 +16,12 @@ from pipeline.core.hounsfield import PADDING_HU
 from pipeline.core.maximum_filter import maximum_filter
 from pipeline.core.one_of_four import apply_change, draw_change
 from pipeline.core.rows import scan_bounds
-from pipeline.learn.balanced_sampler import BalancedSampler
 from pipeline.learn.binary_modules import BinaryModule, rmsprop
 from pipeline.learn.hu_images import read_hu
 from pipeline.learn.hu_slices import filter_kernel, shift_px
-from pipeline.learn.loader_processes import one_thread
+from pipeline.learn.loader_processes import item_loader
 from pipeline.learn.modules import NetworkModule
-from pipeline.learn.sampler import EpochSampler
+from pipeline.learn.sampler import EpochSampler, balanced_sampler
 from pipeline.learn.seeds import seed_of
 from pipeline.nets.build import build_end_to_end, build_summed_bilstm
 from pipeline.shell.network_files import load_network
@@ -48,7 +47,7 @@ class ScanVectors(Dataset):
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         first, end = self.bounds[key[1]], self.bounds[key[1] + 1]
         vectors = self.vectors[first : end : self.along_z].astype(np.float32)
         return torch.from_numpy(vectors), self.targets[key[1]]
@@ -77,8 +76,8 @@ class ScanVolumes(Dataset):
     def __len__(self) -> int:
         return len(self.scan_ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        epoch, index, *_ = key
         paths = self.paths[self.bounds[index] : self.bounds[index + 1]]
         volume = maximum_filter(np.stack([read_hu(Path(path)) for path in paths]), filter_kernel(self.settings))
         train = self.settings.train
@@ -126,7 +125,7 @@ def prepare_sequence(
         targets = scan_targets(part)
         bounds = scan_bounds(part["scan_id"].to_numpy())
         scans = ScanVectors(vectors[mask], bounds, targets, filter_kernel(settings)[0])
-        sampler = BalancedSampler(targets > 0, seed) if training else EpochSampler(len(scans))
+        sampler = balanced_sampler(targets > 0, seed) if training else EpochSampler(len(scans))
         loaders.append(_loader(scans, settings.sequence.batch_scans, sampler, 0))
     module = BinaryModule(network, settings.sequence.learning_rates, seed, rmsprop)
     return module, loaders[0], loaders[1]
@@ -159,7 +158,7 @@ def prepare_end_to_end(
     for mask, training in ((train_mask, True), (validation_mask, False)):
         targets = scan_targets(rows[mask])
         scans = ScanVolumes(rows[mask], targets, settings, seed if training else None)
-        sampler = BalancedSampler(targets > 0, seed) if training else EpochSampler(len(scans))
+        sampler = balanced_sampler(targets > 0, seed) if training else EpochSampler(len(scans))
         loaders.append(_loader(scans, 1, sampler, workers))
     module = BinaryModule(network, settings.endtoend.learning_rates, seed, rmsprop)
     return module, loaders[0], loaders[1]
@@ -185,16 +184,7 @@ def scan_targets(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _loader(scans: Dataset, batch: int, sampler: Sampler, workers: int) -> DataLoader:
-    return DataLoader(
-        scans,
-        batch_size=batch,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-        worker_init_fn=one_thread,
-    )
+    return item_loader(scans, batch, sampler, workers, collate_fn=_collate)
 
 
 def _collate(scans: Sequence[tuple[Tensor, Tensor]]) -> ScanBatch:

@@ -1,7 +1,7 @@
 """Feeding slabs of neighbouring slices, and what is to be drawn on the middle one, to the network that draws."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.core.lesions import slice_parts
 from pipeline.learn.hu_images import read_hu, read_mask
-from pipeline.learn.sampler import EpochSampler
+from pipeline.learn.loader_processes import item_loader
+from pipeline.learn.sampler import GroupSampler
 from pipeline.learn.seeds import seed_of
 
 KEPT_IMAGES = 64
@@ -62,8 +63,8 @@ class Slabs(Dataset):
     def __len__(self) -> int:
         return len(self.slabs)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        epoch, index, *_ = key
         rows = self.slabs[index]
         slab = np.stack([_kept_hu(Path(self.paths[row])) for row in rows])
         path = self.masks[index]
@@ -82,37 +83,20 @@ class Slabs(Dataset):
         return seed_of(*self.seed, epoch, zlib.crc32(Path(path).stem.encode())) / 2**32
 
 
-class PositivesSampler(EpochSampler):
-    """Yields (epoch, index) of all positive items and of some negative ones, drawn anew each epoch by (seed, epoch).
+def slab_sampler(positive: np.ndarray, negatives: float, seed: tuple[int, ...]) -> GroupSampler:
+    """Return a sampler of all positive items and of some negative ones, drawn anew each epoch.
 
-    negatives: how many for each positive item, all of them at 0; without a positive item, all of them too.
+    positive: (items,), booleans; negatives: how many for each positive item, all of them at 0, or without a positive
+    item.
     """
-
-    def __init__(self, positive: np.ndarray, negatives: float, seed: tuple[int, ...]) -> None:
-        self.positive, self.negative = np.flatnonzero(positive), np.flatnonzero(~positive)
-        wanted = round(negatives * len(self.positive)) or len(self.negative)
-        self.drawn = min(wanted, len(self.negative))
-        super().__init__(len(self.positive) + self.drawn, seed)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        rng = np.random.default_rng(seed_of(*self.seed, self.epoch))
-        order = np.concatenate([self.positive, rng.choice(self.negative, self.drawn, replace=False)])
-        rng.shuffle(order)
-        return ((self.epoch, int(index)) for index in order)
+    groups = np.flatnonzero(positive), np.flatnonzero(~positive)
+    found, others = map(len, groups)
+    return GroupSampler(groups, [found, min(round(negatives * found) or others, others)], seed)
 
 
 def slab_loader(slabs: Slabs, batch: int, workers: int, sampler: Sampler, drop_last: bool = False) -> DataLoader:
     """Return a loader of SlabBatch, in the order of a sampler of (epoch, index)."""
-    return DataLoader(
-        slabs,
-        batch_size=batch,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=_collate,
-        drop_last=drop_last,
-        pin_memory=torch.cuda.is_available(),
-        persistent_workers=workers > 0,
-    )
+    return item_loader(slabs, batch, sampler, workers, collate_fn=_collate, drop_last=drop_last)
 
 
 def _collate(items: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> SlabBatch:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from pipeline.config import Train
-from pipeline.learn.loader_processes import one_thread
+from pipeline.learn.loader_processes import item_loader
 from pipeline.learn.sampler import EpochSampler
 from pipeline.learn.seeds import seed_of
 from pipeline.shell.png import decode_png
@@ -119,18 +119,9 @@ def slice_loader(images: SliceImages, batch: int, workers: int, shuffle: bool) -
 
     A shuffled loader drops a last batch that is not full: batch normalisation has nothing to say about one slice.
     """
-    return DataLoader(
-        images,
-        batch_size=batch,
-        sampler=EpochSampler(len(images), images.seed if shuffle else None),
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        drop_last=shuffle and len(images) > batch,
-        pin_memory=torch.cuda.is_available(),
-        # They keep no state, and starting sixteen of them at each epoch would let a GPU wait.
-        persistent_workers=workers > 0,
-        worker_init_fn=one_thread,
-    )
+    sampler = EpochSampler(len(images), images.seed if shuffle else None)
+    drop_last = shuffle and len(images) > batch
+    return item_loader(images, batch, sampler, workers, collate_fn=_as_it_is, drop_last=drop_last)
 
 
 def loader_workers(n_jobs: int) -> int:

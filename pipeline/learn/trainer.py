@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
-from pipeline.config import digest
+from pipeline.config import UserError, digest
 from pipeline.learn.devices import device, precision
 from pipeline.learn.modules import VALIDATION_LOSS, VALIDATION_SCORE, NetworkModule
 from pipeline.shell.atomic import atomic_path, remove_leftovers
@@ -35,6 +35,21 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, partial)
 
 
+class FiniteWeights(pl.Callback):
+    """Stops a training that has diverged, before its weights are kept: networks may well be wrong in silence."""
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: NetworkModule) -> None:
+        """Raise UserError where a weight, or what normalisation keeps, is no number."""
+        for name, values in pl_module.network.state_dict().items():
+            if not torch.isfinite(values).all():
+                rates = pl_module.learning_rates
+                rate = rates[min(trainer.current_epoch, len(rates) - 1)]
+                raise UserError(
+                    f"the training diverged in epoch {trainer.current_epoch + 1}: {name} is no longer finite at a "
+                    f"learning rate of {rate:g}; lower it"
+                )
+
+
 def fit(
     module: NetworkModule,
     train: DataLoader,
@@ -47,7 +62,8 @@ def fit(
     """Train to the last epoch and return what the record should say of it.
 
     `folder` keeps the checkpoint of the last finished epoch and the logs. Training goes on from there if `job` (all
-    that decides the weights) is the same as when it was left; otherwise, or with `force`, it begins anew.
+    that decides the weights) is the same as when it was left; otherwise, or with `force`, it begins anew. Raises
+    UserError where the training diverges.
     """
     checkpoint = _resumable(folder, job, force)
     _quieten()
@@ -71,6 +87,7 @@ def fit(
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
             ),
+            FiniteWeights(),
             *([TQDMProgressBar(refresh_rate=LOG_STEPS)] if sys.stderr.isatty() else []),
         ],
         enable_progress_bar=sys.stderr.isatty(),

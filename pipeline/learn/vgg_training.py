@@ -9,11 +9,10 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import Settings, UserError
 from pipeline.core.cranial_cavity import shows_cranial_cavity
-from pipeline.learn.balanced_sampler import BalancedSampler
 from pipeline.learn.binary_modules import BinarySliceModule
 from pipeline.learn.hu_slices import HuSlices, filtered_slice, hu_loader
 from pipeline.learn.modules import NetworkModule
-from pipeline.learn.sampler import EpochSampler
+from pipeline.learn.sampler import EpochSampler, balanced_sampler
 from pipeline.learn.seeds import seed_of
 from pipeline.nets.build import build_vgg
 from pipeline.shell.progress import tracked
@@ -51,7 +50,7 @@ def prepare(
         blocks = [(path,) for path in part["png"]]
         slices = HuSlices(blocks, part["slice_id"].tolist(), targets, settings, seed if training else None)
         if training and settings.train.balance:
-            sampler = BalancedSampler(targets > 0, seed)
+            sampler = balanced_sampler(targets > 0, seed)
         else:
             sampler = EpochSampler(len(slices), seed if training else None)
         loaders.append(hu_loader(slices, settings.train.batch, sampler, workers))
