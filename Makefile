@@ -247,4 +247,4 @@ help:
 #: SEED=0            seed of training; another one makes a run of its own
 #: READER=           how raw/ is read (default: rsna)
 #: FORCE=1           with a STAGE: redo it even if it is up to date
-#: N_JOBS= THREADS=2 MAX_REJECTED=0.05 PHANTOM_SCANS=72 PHANTOM_SEED=0 PYTHON= (an environment of your own)
+#: N_JOBS= THREADS=2 MAX_REJECTED=0.05 PHANTOM_SCANS=144 PHANTOM_SEED=0 PYTHON= (an environment of your own)

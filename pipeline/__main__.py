@@ -82,7 +82,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: all cores)")
     result.add_argument("--threads", type=int, default=2, metavar="N", help="threads a process (default: 2)")
     result.add_argument("--max-rejected", type=float, default=0.05, metavar="SHARE", help="of files (default: 0.05)")
-    result.add_argument("--phantom-scans", type=int, default=72, metavar="N", help="test scans included (default: 72)")
+    result.add_argument(
+        "--phantom-scans", type=int, default=144, metavar="N", help="test scans included (default: 144)"
+    )
     result.add_argument("--phantom-seed", type=int, default=0, metavar="N", help="seed of the phantom (default: 0)")
     result.add_argument("--force", action="store_true", help="leave nothing of an earlier try")
     result.add_argument("--make-pid", type=int, metavar="N", help="for `plan`: the make that will work on the data set")

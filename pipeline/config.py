@@ -133,6 +133,8 @@ class Dense:
     stem_filters: int = 16
     mask_weight: float = 0.0
     """Weight in the loss of the three masks' losses together; at 0 the network draws no masks."""
+    blood_weight: float = 1.0
+    """Weight of a mask's pixels with hemorrhage in its loss; those without have 1."""
     run_slices: int = 1
     """Neighbouring slices that go through the LSTM together."""
     hidden: int = 0

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.config import LABELS, Train, UserError, variant
+from pipeline.config import LABELS, Dense, Train, UserError, variant
 from pipeline.core.resampling import HU_OFFSET
 from pipeline.core.slice_runs import centred_runs
 from pipeline.learn.dense_data import SliceRuns, WholeScans, run_augmentation, run_loader
@@ -217,13 +217,15 @@ def test_losses_by_hand():
     mask = torch.zeros(1, 2, 2, 1)
     mask[0, 0, 0] = 1
     sure = torch.full((1, 2, 2, 1), -math.log(3))
-    module = DenseModule(Fixed(logits, (torch.zeros(1, 2, 2, 1), sure)), SETTINGS.train, 0.5, 2, (0,))
+    dense = Dense(mask_weight=0.5, run_slices=2, blood_weight=5.0)
+    module = DenseModule(Fixed(logits, (torch.zeros(1, 2, 2, 1), sure)), SETTINGS.train, dense, (0,))
     module.log = lambda *_args, **_kwargs: None
     of_class, of_masks = module.losses((mask, labels, mask))
     # ln 2, and ln 4 where 3/4 was said of nothing.
     assert of_class.item() == pytest.approx((math.log(2) + math.log(4)) / 2)
-    # The first mask costs ln 2 a pixel; the second says 1/4: ln 4 at one pixel, ln 4/3 at the three others.
-    by_hand = math.log(2) + (math.log(4) + 3 * math.log(4 / 3)) / 4
+    # The first mask costs ln 2 a pixel; the second says 1/4: ln 4 at one pixel, ln 4/3 at the three others. That one
+    # pixel is blood, and counts five times.
+    by_hand = (5 + 3) * math.log(2) / 4 + (5 * math.log(4) + 3 * math.log(4 / 3)) / 4
     assert of_masks.item() == pytest.approx(by_hand)
     loss = module.training_step((mask, labels, mask), 0)
     assert loss.item() == pytest.approx(of_class.item() + 0.5 * by_hand)
@@ -267,7 +269,7 @@ def test_the_masks_alone_learn_where_the_blob_is(rows):
     settings = variant(SETTINGS, **PLAIN)
     torch.manual_seed(1)
     network = build_densenet(settings)
-    module = DenseModule(network, settings.train, 1.0, 1, (0,))
+    module = DenseModule(network, settings.train, Dense(mask_weight=1.0), (0,))
     optimizer = descent(settings.train)(list(network.parameters()), 0.1)
     loader = run_loader(runs_of(rows, settings.train, 1), settings, 0)
     begun = None

@@ -19,7 +19,8 @@ SMALL_SLICES = (
     + (64 + 1)
 )  # fmt: skip
 # Directions x gates x states x (inputs + states + bias), for 64 and then 32 inputs; the last layer: 32 + 1.
-SMALL_LSTM = 2 * 4 * 32 * (64 + 32 + 1) + 2 * 4 * 32 * (32 + 32 + 1) + 33
+SMALL_ONE_LAYER = 2 * 4 * 32 * (64 + 32 + 1) + 33
+SMALL_LSTM = SMALL_ONE_LAYER + 2 * 4 * 32 * (32 + 32 + 1)
 PARAMETERS = {
     "patel2019": (SLICES, TWO_LAYERS),
     "patel2019-one-layer": (SLICES, ONE_LAYER),
@@ -27,6 +28,8 @@ PARAMETERS = {
     "patel2019-frozen-one-layer": (SLICES, ONE_LAYER),
     "patel2019-from-scratch": (SLICES, TWO_LAYERS),
     "patel2019-small": (SMALL_SLICES, SMALL_LSTM),
+    "patel2019-small-one-layer": (SMALL_SLICES, SMALL_ONE_LAYER),
+    "patel2019-small-from-scratch": (SMALL_SLICES, SMALL_LSTM),
 }
 
 
@@ -67,12 +70,19 @@ def test_variants_share_what_they_share_with_the_paper():
 
 def test_the_papers_figures():
     (table,) = patel2019.FIGURES
-    areas = {(row.variant, row.stage): row.figures["roc_auc"] for row in table.rows}
+    *published, (name, from_scratch) = [(row.text, row) for row in table.rows]
+    assert (name, from_scratch.figures) == ("the same without pre-training", {})
+    areas = {(row.variant, row.stage): row.figures["roc_auc"] for _, row in published}
     assert areas[("", "endtoend")] == 0.96
     assert areas[("one-layer", "endtoend")] == 0.94
     assert areas[("", "sequence")] == areas[("one-layer", "sequence")] == 0.87
     assert {row.variant for row in table.rows} <= {"", *variant_names("patel2019")}
     assert {figure for row in table.rows for figure in row.figures} == set(table.figures)
     # 177 of 386 scans are positive: what the paper calls accuracy follows from the other two.
-    own = table.rows[-1].figures
+    last = published[-1][1]
+    assert (last.against, last.sensitivity) == ("sequence", last.figures["sensitivity"])
+    assert all(
+        row.figures["roc_auc_low"] < row.figures["roc_auc"] < row.figures["roc_auc_high"] for _, row in published
+    )
+    own = last.figures
     assert round((177 * own["sensitivity"] + 209 * own["specificity"]) / 386, table.decimals) == own["accuracy"]

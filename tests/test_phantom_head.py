@@ -31,7 +31,7 @@ from pipeline.core.phantom.plan import LEAST_SLICES, MIN_SCANS, MOST_SLICES, mak
 from pipeline.core.phantom.render import render_slice
 from pipeline.core.phantom.storage import STORAGES, encode_pixels
 
-DEFAULT_SCANS = 72
+DEFAULT_SCANS = 144
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -150,7 +150,7 @@ def test_geometry_of_a_tilted_scan():
 def test_default_plan_holds_every_trap(plan):
     train = [scan for scan in plan if scan.split == "train"]
     test = [scan for scan in plan if scan.split == "test"]
-    assert (len(train), len(test)) == (60, 12)
+    assert (len(train), len(test)) == (120, 24)
     assert {scan.storage for scan in plan} == set(STORAGES)
     assert {scan.implicit_vr for scan in plan} == {False, True}
     assert {len(scan.windows[0]) for scan in plan} == {1, 2}
@@ -160,7 +160,7 @@ def test_default_plan_holds_every_trap(plan):
     assert sum(scan.repeated_rows for scan in train) == 4
     assert not any(scan.second_run or scan.missing_slice or scan.repeated_rows for scan in test)
     tilted = [scan.tilt_deg for scan in plan if scan.tilt_deg]
-    assert len(tilted) == 48
+    assert len(tilted) == 96
     assert max(tilted) <= 27.0
     assert all(LEAST_SLICES <= scan.slices <= MOST_SLICES for scan in plan)
     assert sum(scan.slices for scan in plan) / len(plan) == pytest.approx(29.0, abs=0.5)

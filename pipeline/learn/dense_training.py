@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import SGD, Optimizer
 from torch.utils.data import DataLoader
 
-from pipeline.config import Settings, Train, UserError
+from pipeline.config import Dense, Settings, Train, UserError
 from pipeline.core.slice_runs import centred_runs
 from pipeline.learn.dense_data import RunBatch, SliceRuns, run_augmentation, run_loader, whole_scan_loader
 from pipeline.learn.devices import device
@@ -47,7 +47,7 @@ def prepare(
     network = build_densenet(settings).to(memory_format=torch.channels_last)
     augment = run_augmentation(settings.train)
     runs = SliceRuns(training, dense.run_slices, dense.mask_weight > 0, augment, seed)
-    module = DenseModule(network, settings.train, dense.mask_weight, dense.run_slices, seed)
+    module = DenseModule(network, settings.train, dense, seed)
     return module, run_loader(runs, settings, workers), whole_scan_loader(rows[validation_mask], workers)
 
 
@@ -84,12 +84,10 @@ def scan_logits(network: DenseNet, hu: Tensor, run_slices: int) -> Tensor:
 class DenseModule(NetworkModule):
     """Trains a DenseNet on RunBatch by stochastic gradient descent, masks and LSTM jointly with the rest."""
 
-    def __init__(
-        self, network: DenseNet, train: Train, mask_weight: float, run_slices: int, seed: tuple[int, ...]
-    ) -> None:
+    def __init__(self, network: DenseNet, train: Train, dense: Dense, seed: tuple[int, ...]) -> None:
         super().__init__(network, train.learning_rates, seed, descent(train))
-        self.mask_weight = mask_weight
-        self.run_slices = run_slices
+        self.dense = dense
+        self.register_buffer("blood_weight", torch.tensor(dense.blood_weight), persistent=False)
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     def losses(self, batch: RunBatch) -> tuple[Tensor, Tensor]:
@@ -98,23 +96,26 @@ class DenseModule(NetworkModule):
         Source: Grewal et al. 2018, section 2.2.2, a weighted sum of cross entropy for the class and a loss a mask. The
         paper does not name the masks' loss; it is binary cross entropy too, averaged over pixels: most slices have an
         empty mask, of which overlap measures such as Dice say nothing, and it is in the same unit as the class's.
+        Few pixels are blood: they weigh `blood_weight`.
         """
         hu, labels, masks = batch
         logits, drawn = self.network(hu)
-        of_masks = [binary_cross_entropy_with_logits(found.float(), masks) for found in drawn]
+        of_masks = [
+            binary_cross_entropy_with_logits(found.float(), masks, pos_weight=self.blood_weight) for found in drawn
+        ]
         return binary_cross_entropy_with_logits(logits.float(), labels), sum(of_masks, start=labels.new_zeros(()))
 
     def training_step(self, batch: RunBatch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         of_class, of_masks = self.losses(batch)
-        loss = of_class + self.mask_weight * of_masks
+        loss = of_class + self.dense.mask_weight * of_masks
         self.log("train_loss", loss, prog_bar=True, batch_size=len(batch[0]))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep logits and labels of a scan for the end of the epoch: the loss is a mean over slices."""
         hu, labels = batch
-        self._validation.append((scan_logits(self.network, hu, self.run_slices), labels))
+        self._validation.append((scan_logits(self.network, hu, self.dense.run_slices), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the class's cross entropy of the validation slices: with masks or without, the same figure."""

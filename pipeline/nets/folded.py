@@ -25,6 +25,8 @@ def folded(network: nn.Module) -> nn.Module:
     The copy gives the same as the network in evaluation mode, but for float32's rounding.
     """
     network = network.eval()
+    if not any(type(module) in NORMALISATIONS for module in network.modules()):
+        return network
     try:
         pairs = _pairs(network)
     except UNTRACEABLE as error:

@@ -103,11 +103,11 @@ SMALL = {
     "volume.features": 64,
     "volume.drop": 0.0,
     "train.batch": 10,
-    "train.epochs": 30,
-    "train.learning_rates": (*(1e-3,) * 24, 2e-4),
+    "train.epochs": 20,
+    "train.learning_rates": (*(1e-3,) * 16, 2e-4),
     "sequence.hidden": 32,
-    "sequence.epochs": 6,
-    "endtoend.epochs": 4,
+    "sequence.epochs": 4,
+    "endtoend.epochs": 3,
 }
 """For two cores and the phantom: 64 px behind the filter, three units, eight filters in the first."""
 
