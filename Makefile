@@ -190,9 +190,12 @@ tables: | $(VENV)
 	@$(call RUN_STAGE,tables)
 
 # Each system is a run of its own; they share the data set's tables and folds.
+# Networks of this size gain nothing by a second thread: the folds train side by side instead.
+SIDE_BY_SIDE = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN)) $(if $(THREADS),,THREADS=1)
+
 systems: | $(VENV)
 	@$(if $(NAME),echo "error: NAME=$(NAME): names one run$(comma) systems are many; leave it out" >&2; exit 2)
-	@$(foreach recipe,$(SYSTEM_RECIPES),$(MAKE) --no-print-directory system-row RECIPE=$(recipe) &&) true
+	@$(foreach recipe,$(SYSTEM_RECIPES),$(MAKE) $(SIDE_BY_SIDE) --no-print-directory system-row RECIPE=$(recipe) &&) true
 	@$(call RUN_STAGE,leaderboard) >/dev/null
 	@$(call RUN_STAGE,systems)
 
