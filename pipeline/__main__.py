@@ -82,10 +82,13 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: all cores)")
     result.add_argument("--threads", type=int, default=2, metavar="N", help="threads a process (default: 2)")
     result.add_argument("--max-rejected", type=float, default=0.05, metavar="SHARE", help="of files (default: 0.05)")
+    scans, seed = plan.PhantomSettings.scans, plan.PhantomSettings.seed
     result.add_argument(
-        "--phantom-scans", type=int, default=144, metavar="N", help="test scans included (default: 144)"
+        "--phantom-scans", type=int, default=scans, metavar="N", help=f"test scans included (default: {scans})"
     )
-    result.add_argument("--phantom-seed", type=int, default=0, metavar="N", help="seed of the phantom (default: 0)")
+    result.add_argument(
+        "--phantom-seed", type=int, default=seed, metavar="N", help=f"seed of the phantom (default: {seed})"
+    )
     result.add_argument("--force", action="store_true", help="leave nothing of an earlier try")
     result.add_argument("--make-pid", type=int, metavar="N", help="for `plan`: the make that will work on the data set")
     result.add_argument("--file", metavar="PATH", help="for `settings`: one of the run's settings files")

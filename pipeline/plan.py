@@ -38,7 +38,8 @@ Fold = int | str
 class PhantomSettings:
     """What decides the bytes of the phantom data set."""
 
-    scans: int = 72
+    scans: int = 144
+    """Of the train part and of the test part together."""
     seed: int = 0
 
 
