@@ -190,7 +190,7 @@ tables: | $(VENV)
 	@$(call RUN_STAGE,tables)
 
 # Each system is a run of its own; they share the data set's tables and folds.
-# Networks of this size gain nothing by a second thread: the folds train side by side instead.
+# Networks of this size gain little by a second thread: the folds train side by side instead.
 SIDE_BY_SIDE = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell getconf _NPROCESSORS_ONLN)) $(if $(THREADS),,THREADS=1)
 
 systems: | $(VENV)
