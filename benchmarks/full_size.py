@@ -32,7 +32,7 @@ from benchmarks.parts import FULL_SIZE, THREADS, write_and_print
 from benchmarks.results import Cost
 from pipeline.__main__ import make_job, parser
 from pipeline.config import LABELS, METRIC_WEIGHTS
-from pipeline.plan import LEADERBOARD, Paths, record_of
+from pipeline.paths import LEADERBOARD, Paths, record_of
 from pipeline.schema import FOLDS, PREDICTIONS, REJECTED, SLICES
 from pipeline.shell.provenance import Provenance, commit
 from pipeline.shell.tables import read_table, write_table

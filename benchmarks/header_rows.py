@@ -23,7 +23,7 @@ from pipeline.__main__ import make_job, parser
 from pipeline.config import LABELS
 from pipeline.datasets.rsna import FOLDERS, listing_of
 from pipeline.index import write_index
-from pipeline.plan import record_of
+from pipeline.paths import record_of
 from pipeline.shell.dicom.headers import Header
 from pipeline.shell.provenance import Provenance, read_json
 from pipeline.shell.tables import GROUP_ROWS, read_batches, read_table

@@ -8,7 +8,7 @@ import pyarrow.csv
 
 from benchmarks.full_size_data import REPEATED_SLICES, long_form
 from pipeline.config import LABELS
-from pipeline.plan import Paths
+from pipeline.paths import Paths
 
 
 def write_label_files(folder: Path, paths: Paths, slices: pd.DataFrame) -> None:

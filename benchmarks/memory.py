@@ -16,8 +16,8 @@ from benchmarks.measure import MB, measure
 from benchmarks.parts import THREADS, run_part
 from benchmarks.tiny_files import lay_out_raw, tiny_slices
 from pipeline.__main__ import make_job, parser
+from pipeline.job import Job
 from pipeline.nets.build import build_sequence, build_slice_classifier
-from pipeline.plan import Job
 from pipeline.shell.network_files import save_network
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from pipeline.__main__ import make_job, parser
 from pipeline.config import P_LABELS
 from pipeline.core.reduction import Moments, fit_pca
 from pipeline.embed import GROUP_ROWS
-from pipeline.plan import Paths
+from pipeline.paths import Paths
 from pipeline.schema import vectors
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.tables import vector_array, vector_matrix, write_stream

@@ -26,12 +26,12 @@ from pipeline.core.acquisitions import order_series
 from pipeline.core.hounsfield import to_hu
 from pipeline.core.reduction import Reducer
 from pipeline.core.windows import window_image
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu, device
 from pipeline.learn.inference import embed_batches, inference_network
 from pipeline.nets.build import build_sequence
 from pipeline.nets.scan_bilstm import ScanBiLSTM
 from pipeline.nets.slice_classifier import SliceClassifier
-from pipeline.plan import Job
 from pipeline.reduce import fit_reducer
 from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.dicom.pixels import PixelFile

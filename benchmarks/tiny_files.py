@@ -7,7 +7,7 @@ import pandas as pd
 
 from benchmarks.full_size_data import RSNA_TEST, RSNA_TRAIN, make_slices, scaled
 from benchmarks.label_files import write_label_files
-from pipeline.plan import Paths
+from pipeline.paths import Paths
 from pipeline.shell.dicom.write import SliceHeader, write_slice
 
 SIZE_PX = 32

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline import plan
 from pipeline.config import Run, UserError, fold_count
+from pipeline.job import Job, PhantomSettings
+from pipeline.paths import Paths
 from pipeline.runs import (
     base_recipe,
     figure_recipes,
@@ -82,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--n-jobs", type=int, metavar="N", help="processes (default: all cores)")
     result.add_argument("--threads", type=int, default=2, metavar="N", help="threads a process (default: 2)")
     result.add_argument("--max-rejected", type=float, default=0.05, metavar="SHARE", help="of files (default: 0.05)")
-    scans, seed = plan.PhantomSettings.scans, plan.PhantomSettings.seed
+    scans, seed = PhantomSettings.scans, PhantomSettings.seed
     result.add_argument(
         "--phantom-scans", type=int, default=scans, metavar="N", help=f"test scans included (default: {scans})"
     )
@@ -100,7 +102,7 @@ def recipe_of(arguments: argparse.Namespace) -> str:
     return arguments.recipe or ("quickstart" if arguments.dataset == "phantom" else "burduja2020")
 
 
-def make_job(arguments: argparse.Namespace) -> plan.Job:
+def make_job(arguments: argparse.Namespace) -> Job:
     """Return what a stage is told; raises UserError for unknown recipes, settings, folds and impossible numbers."""
     recipe_name = recipe_of(arguments)
     run = make_run(recipe_name, _changes(arguments.set), arguments.name, arguments.seed)
@@ -115,12 +117,12 @@ def make_job(arguments: argparse.Namespace) -> plan.Job:
     if not arguments.dataset or arguments.dataset in (".", "..") or set(arguments.dataset) & set("/\\ \t\n"):
         raise UserError(f"DATASET={arguments.dataset!r}: give the name of a folder below data/")
     reader = arguments.reader or (arguments.dataset if arguments.dataset in READERS else "rsna")
-    return plan.Job(
+    return Job(
         run=run,
-        paths=plan.Paths(arguments.dataset, run, reader),
+        paths=Paths(arguments.dataset, run, reader),
         fold=arguments.fold,
         folds=folds,
-        phantom=plan.PhantomSettings(arguments.phantom_scans, arguments.phantom_seed),
+        phantom=PhantomSettings(arguments.phantom_scans, arguments.phantom_seed),
         n_jobs=arguments.n_jobs or len(os.sched_getaffinity(0)),
         threads=arguments.threads,
         max_rejected=arguments.max_rejected,
@@ -240,7 +242,7 @@ def _import_stage(stage: str) -> ModuleType:
     return module
 
 
-def _hold(paths: plan.Paths, make_pid: int) -> None:
+def _hold(paths: Paths, make_pid: int) -> None:
     """Let no other make work on the data set; one whose folder is not there has nothing to be kept from."""
     if paths.dataset == "phantom":
         paths.data.mkdir(parents=True, exist_ok=True)
@@ -248,7 +250,7 @@ def _hold(paths: plan.Paths, make_pid: int) -> None:
         lock.hold(paths.data, make_pid)
 
 
-def _write_settings(job: plan.Job, file: str | None) -> None:
+def _write_settings(job: Job, file: str | None) -> None:
     files = dict(plan.settings_files(job.paths, job.folds, job.phantom).values())
     if file is None or Path(file) not in files:
         raise UserError(f"--file {file}: not a settings file of this run; they are {', '.join(map(str, files))}")

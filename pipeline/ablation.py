@@ -14,7 +14,8 @@ from pipeline.core.metrics import slice_losses
 from pipeline.core.predictions import look_up, out_of_fold_rows
 from pipeline.core.rows import label_matrix
 from pipeline.core.text_table import limits, number, text_table
-from pipeline.plan import Job, Paths, require
+from pipeline.job import Job
+from pipeline.paths import Paths, require
 from pipeline.published import PublishedRow, PublishedTable
 from pipeline.shell.progress import progress, tracked
 from pipeline.shell.provenance import read_json

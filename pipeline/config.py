@@ -100,7 +100,8 @@ class Train:
     seed: int = 0
     """Seeds weights, sample order, augmentation and dropout, of the sequence model too."""
     plateau_epochs: int = 0
-    """Epochs without a lower training loss after which the learning rate is divided by ten; 0: never."""
+    """Epochs without a lower training loss after which the one learning rate is divided by ten; 0: never. Of
+    `mask_rcnn` alone."""
     one_of: bool = False
     """Whether each sample is exactly one of original, rotated, mirrored and shifted, with equal chance; `rotate_deg`
     and `shift` then say how far."""

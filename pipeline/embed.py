@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from pipeline.config import P_LABELS, Settings, section_settings
 from pipeline.core.rows import cached_slices
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.hu_slices import embedding_loader
 from pipeline.learn.inference import embed_slices
 from pipeline.learn.slice_data import SliceImages, loader_workers, slice_loader
 from pipeline.nets.build import build_network
-from pipeline.plan import Job, record_of, require
+from pipeline.paths import record_of, require
 from pipeline.schema import Contract, vectors
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance

@@ -4,12 +4,13 @@ import logging
 
 from pipeline.config import LABELS, section_settings
 from pipeline.core.rows import cached_slices, training_rows
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.scan_label_training import prepare_end_to_end
 from pipeline.learn.slice_data import loader_workers
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import parameter_count
-from pipeline.plan import Job, record_of, require
+from pipeline.paths import record_of, require
 from pipeline.shell.network_files import save_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table

@@ -14,7 +14,9 @@ from pipeline.core.acquisitions import order_stacks
 from pipeline.core.geometry import common_normal, slice_normals
 from pipeline.datasets import reader
 from pipeline.datasets.listing import Listing
-from pipeline.plan import Job, record_of, stage_settings
+from pipeline.job import Job
+from pipeline.paths import record_of
+from pipeline.plan import stage_settings
 from pipeline.schema import REJECTED, SLICES
 from pipeline.shell.dicom.headers import Header, read_headers
 from pipeline.shell.parallel import parallel_map

@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.config import LABELS, UserError
 from pipeline.core.text_table import limits, number, text_table
-from pipeline.plan import LEADERBOARD, Job, record_of
+from pipeline.job import Job
+from pipeline.paths import LEADERBOARD, record_of
 from pipeline.shell import lock
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import Provenance, read_json

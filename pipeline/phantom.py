@@ -16,7 +16,8 @@ from pipeline.core.phantom.masks import labels_from_mask
 from pipeline.core.phantom.plan import MIN_SCANS, ScanPlan, make_plan
 from pipeline.core.phantom.scan import build_scan, draw_slices
 from pipeline.core.phantom.storage import STORAGES
-from pipeline.plan import Job, record_of
+from pipeline.job import Job
+from pipeline.paths import record_of
 from pipeline.shell.dicom.write import SliceHeader, write_slice
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.provenance import Provenance

@@ -1,20 +1,14 @@
-"""Which files a run's stages read and write. Standard library only: Make asks before anything is installed."""
+"""What Make is told of a run: its files, what each stage depends on, what is incomplete. Standard library only."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import (
-    BASE,
     STAGE_SECTIONS,
-    Run,
-    Settings,
-    UserError,
-    digest,
     draws,
     last_stage,
     owner,
@@ -22,7 +16,8 @@ from pipeline.config import (
     speaks_of_all_labels,
     trains_whole,
 )
-from pipeline.published import FigureTable, PublishedReaders, PublishedTable
+from pipeline.job import PhantomSettings
+from pipeline.paths import LEADERBOARD, Fold, Paths, division_settings, record_of
 
 SUBMIT_STAGES = ("score", "submit")
 """Stages that read the list of folds, and so are redone when it changes."""
@@ -30,252 +25,24 @@ SUBMIT_STAGES = ("score", "submit")
 
 SETTINGS_STAGES = ("phantom", "index", *STAGE_SECTIONS, *SUBMIT_STAGES)
 
-Fold = int | str
-"""A fold's number, or `%` for Make's pattern."""
 
-
-@dataclass(frozen=True)
-class PhantomSettings:
-    """What decides the bytes of the phantom data set."""
-
-    scans: int = 144
-    """Of the train part and of the test part together."""
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Every file name of one run on one data set, relative to the project's root."""
-
-    dataset: str
-    run: Run
-    reader: str
-
-    @property
-    def data(self) -> Path:
-        return Path("data") / self.dataset
-
-    @property
-    def raw(self) -> Path:
-        return self.data / "raw"
-
-    @property
-    def labels(self) -> Path:
-        return self.raw / "stage_2_train.csv"
-
-    @property
-    def sample_submission(self) -> Path:
-        return self.raw / "stage_2_sample_submission.csv"
-
-    @property
-    def truth(self) -> Path:
-        """Labels of test slices, where they are known; read by `score` alone."""
-        return self.raw / "truth.csv"
-
-    @property
-    def slices(self) -> Path:
-        return self.data / "slices.parquet"
-
-    @property
-    def rejected(self) -> Path:
-        return self.data / "rejected.parquet"
-
-    @property
-    def folds(self) -> Path:
-        """Named plainly for the usual split; another split stands beside it under its digest."""
-        division = division_settings(self.run.settings)
-        suffix = "" if division == division_settings(BASE) else f"-{digest(division)}"
-        return self.data / f"folds{suffix}.parquet"
-
-    @property
-    def view(self) -> str:
-        view = section_settings(self.run.settings, "view")
-        return f"{view['name']}-{digest(view)}"
-
-    @property
-    def images(self) -> Path:
-        """The table of cached PNGs; the PNGs lie in the folder of the same name."""
-        return self.data / "png" / f"{self.view}.parquet"
-
-    @property
-    def images_rejected(self) -> Path:
-        return self.data / "png" / f"{self.view}.rejected.parquet"
-
-    @property
-    def png(self) -> Path:
-        return self.data / "png" / self.view
-
-    def models(self, stage: str) -> Path:
-        return Path("models") / self.dataset / owner(self.run, stage).name
-
-    def features(self, stage: str) -> Path:
-        return Path("features") / self.dataset / owner(self.run, stage).name
-
-    def cnn(self, fold: Fold) -> Path:
-        return self.models("train") / f"fold-{fold}.safetensors"
-
-    def cnn_run(self, fold: Fold) -> Path:
-        """Lightning's checkpoints and logs; no other stage reads them."""
-        return self.models("train") / f"fold-{fold}.run"
-
-    def embeddings(self, fold: Fold) -> Path:
-        return self.features("embed") / f"fold-{fold}.embeddings.parquet"
-
-    def reduced(self, fold: Fold) -> Path:
-        return self.features("reduce") / f"fold-{fold}.reduced.parquet"
-
-    def reducer(self, fold: Fold) -> Path:
-        return self.features("reduce") / f"fold-{fold}.reducer.npz"
-
-    def sequence(self, fold: Fold) -> Path:
-        return self.models("sequence") / f"fold-{fold}.sequence.safetensors"
-
-    def sequence_run(self, fold: Fold) -> Path:
-        return self.models("sequence") / f"fold-{fold}.sequence.run"
-
-    def endtoend(self, fold: Fold) -> Path:
-        return self.models("endtoend") / f"fold-{fold}.endtoend.safetensors"
-
-    def endtoend_run(self, fold: Fold) -> Path:
-        return self.models("endtoend") / f"fold-{fold}.endtoend.run"
-
-    @property
-    def submissions(self) -> Path:
-        return Path("submissions") / self.dataset / self.run.name
-
-    def predictions(self, fold: Fold) -> Path:
-        return self.submissions / f"fold-{fold}.parquet"
-
-    def detections(self, fold: Fold) -> Path:
-        return self.submissions / f"fold-{fold}.detections.parquet"
-
-    def measurements(self, fold: Fold) -> Path:
-        return self.submissions / f"fold-{fold}.measurements.parquet"
-
-    def overlaps(self, fold: Fold) -> Path:
-        return self.submissions / f"fold-{fold}.overlaps.parquet"
-
-    def scan_predictions(self, fold: Fold) -> Path:
-        return self.submissions / f"fold-{fold}.scans.parquet"
-
-    def score(self, fold: Fold) -> Path:
-        """The score file of a fold, of `oof` (out of fold) or of `test`."""
-        name = fold if fold in ("oof", "test") else f"fold-{fold}"
-        return self.submissions / f"{name}.score.json"
-
-    @property
-    def submission(self) -> Path:
-        return Path("submissions") / self.dataset / f"{self.run.name}.csv"
-
-    def folders(self) -> set[Path]:
-        """Return the folders in which stages leave their files; images lie deeper, in `png`."""
-        models = {self.models(stage) for stage in ("train", "sequence", "endtoend")}
-        features = {self.features(stage) for stage in ("embed", "reduce")}
-        return {
-            self.data,
-            self.images.parent,
-            *models,
-            *features,
-            self.submissions,
-            self.submission.parent,
-            *LEADERBOARD.parents[:1],
-        }
-
-    def settings_file(self, stage: str, contents: dict[str, Any]) -> Path:
-        """The file that stands for a stage's settings in Make; its name carries their digest."""
-        folder = {
-            "index": self.data,
-            "phantom": self.data,
-            "split": self.data,
-            "window": self.data / "png",
-            "train": self.models("train"),
-            "embed": self.features("embed"),
-            "reduce": self.features("reduce"),
-            "sequence": self.models("sequence"),
-            "endtoend": self.models("endtoend"),
-        }.get(stage, self.submissions)
-        name = {"split": self.folds.stem, "window": self.view}.get(stage)
-        return folder / (f"{name}.settings.json" if name else f"{stage}-{digest(contents)}.json")
-
-
-LEADERBOARD = Path("submissions") / "leaderboard.csv"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of a stage: the run, the fold, and facts of the machine that no digest holds."""
-
-    run: Run
-    paths: Paths
-    fold: int | None
-    folds: tuple[int, ...]
-    phantom: PhantomSettings
-    n_jobs: int
-    threads: int
-    max_rejected: float
-    force: bool
-    tables: tuple[PublishedTable, ...] = ()
-    """For `ablation`: the paper's tables whose rows are variants of the recipe."""
-    table_runs: Mapping[str, Run] = field(default_factory=dict)
-    """For `ablation`: the recipe under the empty name, and its variants, all with the same SET and SEED."""
-    figure_tables: tuple[FigureTable, ...] = ()
-    """For `tables`: the paper's tables of several figures."""
-    figure_runs: Mapping[str, Run] = field(default_factory=dict)
-    """For `tables`: the run of each variant that those tables name, all with the same SET and SEED."""
-    system_runs: tuple[Run, ...] = ()
-    """For `systems`: a run of each published system, at a size that two cores manage."""
-    readers: Path | None = None
-    """For `readers`: the CSV of what human readers said."""
-    reader_table: PublishedReaders | None = None
-    """For `readers`: the reader study of the recipe's paper."""
-
-    def require_fold(self) -> int:
-        """Return the fold asked for; raises UserError where none was."""
-        if self.fold is None:
-            raise UserError("this stage works on one fold: say which, as in --fold 0")
-        return self.fold
-
-    def require_readers(self) -> Path:
-        """Return the CSV of human readers; raises UserError where none was named."""
-        if self.readers is None:
-            raise UserError("READERS= is not given: name the CSV of what human readers said, as in READERS=readers.csv")
-        return self.readers
-
-
-def record_of(artefact: Path) -> Path:
-    """Return the JSON record that stands beside an artefact: settings, inputs, versions, seconds."""
-    return artefact.with_suffix(".json")
-
-
-def require(path: Path, stage: str) -> Path:
-    """Return the path of a stage's input; raises UserError naming the stage that makes it where it is missing."""
-    if not path.exists():
-        raise UserError(f"{path} is missing: make it with `make {stage}`")
-    return path
-
-
-def division_settings(settings: Settings) -> dict[str, Any]:
-    """Return the settings of the stage `split`: FOLDS holds folds and holdout, so that their choice is not its own."""
-    return {name: value for name, value in section_settings(settings, "split").items() if name != "kind"}
-
-
-def stage_settings(job_paths: Paths, stage: str, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, Any]:
+def stage_settings(paths: Paths, stage: str, folds: tuple[int, ...], phantom: PhantomSettings) -> dict[str, Any]:
     """Return what a stage's settings file holds: its own sections, and whose artefacts it reads.
 
     The latter makes a stage stale when the files it reads change hands: they may be older than its own.
     """
-    run = job_paths.run
+    run = paths.run
     if stage == "phantom":
         return {"stage": stage, "scans": phantom.scans, "seed": phantom.seed}
     if stage == "index":
-        return {"stage": stage, "reader": job_paths.reader}
+        return {"stage": stage, "reader": paths.reader}
     if stage in SUBMIT_STAGES:
         return {"stage": stage, "predict": section_settings(run.settings, "predict"), "folds": list(folds)}
     if stage == "split":
         return {"stage": stage, "split": division_settings(run.settings)}
     reads = {
         "window": {},
-        "train": {"view": job_paths.view, "folds": job_paths.folds.stem, "split": run.settings.split.kind},
+        "train": {"view": paths.view, "folds": paths.folds.stem, "split": run.settings.split.kind},
         "embed": {"train": owner(run, "train").name},
         "reduce": {"embed": owner(run, "embed").name},
         "sequence": {"reduce": owner(run, "reduce").name},

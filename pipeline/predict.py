@@ -24,12 +24,13 @@ from pipeline.core.ensemble import fill_from_neighbours
 from pipeline.core.rows import cached_slices, label_matrix, scan_bounds, training_rows
 from pipeline.core.scan_predictions import ScanScores, scan_table
 from pipeline.core.scan_rules import consecutive_scores
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.inference import predict_scans
 from pipeline.learn.scan_data import Scans, scan_loader
 from pipeline.learn.slice_data import loader_workers
 from pipeline.nets.build import build_network, build_sequence
-from pipeline.plan import Job, Paths, record_of, require
+from pipeline.paths import Paths, record_of, require
 from pipeline.schema import DETECTIONS, MEASUREMENTS, OVERLAPS, PREDICTIONS, SCAN_PREDICTIONS, Contract
 from pipeline.shell.network_files import load_network
 from pipeline.shell.provenance import Provenance

@@ -15,7 +15,8 @@ from pipeline.core.rows import label_matrix, patient_folds
 from pipeline.datasets.csv_text import some
 from pipeline.datasets.reader_csv import read_readings
 from pipeline.datasets.rsna import read_labels
-from pipeline.plan import Job, require
+from pipeline.job import Job
+from pipeline.paths import require
 from pipeline.shell.tables import read_table
 
 THRESHOLD = 0.5

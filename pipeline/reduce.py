@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from pipeline.config import P_LABELS, Reduce, section_settings
 from pipeline.core.reduction import Moments, Reducer, choose_by_spread, choose_by_weights, fit_pca
 from pipeline.core.rows import training_rows
-from pipeline.plan import Job, record_of, require
+from pipeline.job import Job
+from pipeline.paths import record_of, require
 from pipeline.schema import vectors
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.progress import progress

@@ -15,7 +15,8 @@ from pipeline.core.predictions import Rows, look_up, out_of_fold_rows, prevalenc
 from pipeline.core.rows import label_matrix, patient_folds
 from pipeline.core.scan_predictions import ScanScores, out_of_fold_scans, scans_of_test
 from pipeline.datasets.rsna import read_labels
-from pipeline.plan import Job, Paths, record_of, require
+from pipeline.job import Job
+from pipeline.paths import Paths, record_of, require
 from pipeline.shell.progress import progress
 from pipeline.shell.provenance import Provenance, read_json, score_digest, write_json
 from pipeline.shell.tables import read_provenance, read_table

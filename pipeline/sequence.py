@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import LABELS, P_LABELS, Settings, section_settings
 from pipeline.core.rows import label_matrix, scan_bounds, training_rows
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.modules import ScanModule
 from pipeline.learn.scan_data import Scans, scan_loader
@@ -16,7 +17,7 @@ from pipeline.learn.scan_label_training import prepare_sequence
 from pipeline.learn.seeds import seed_of
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import build_sequence, parameter_count
-from pipeline.plan import Job, record_of, require
+from pipeline.paths import record_of, require
 from pipeline.shell.network_files import save_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, read_vectors

@@ -6,7 +6,8 @@ import pandas as pd
 
 from pipeline.config import LABELS, Split, UserError
 from pipeline.core.folds import HOLDOUT, check_disjoint, check_stratified, divide, label_rates, patient_table
-from pipeline.plan import Job, division_settings, record_of, require
+from pipeline.job import Job
+from pipeline.paths import division_settings, record_of, require
 from pipeline.schema import FOLDS, ContractError
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table, write_table

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.config import UserError, last_stage, speaks_of_all_labels, trains_whole
-from pipeline.plan import LEADERBOARD, Job, Paths, record_of
+from pipeline.job import Job
+from pipeline.paths import LEADERBOARD, Paths, record_of
 from pipeline.shell.provenance import commit, read_json
 from pipeline.shell.tables import read_table
 

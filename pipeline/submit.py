@@ -9,7 +9,8 @@ import pandas as pd
 from pipeline.config import LABELS, P_LABELS, UserError, last_stage, section_settings, speaks_of_all_labels
 from pipeline.core.ensemble import mean_over_folds
 from pipeline.datasets.rsna import read_sample_ids
-from pipeline.plan import Job, record_of, require
+from pipeline.job import Job
+from pipeline.paths import record_of, require
 from pipeline.schema import ContractError
 from pipeline.shell.atomic import atomic_path
 from pipeline.shell.provenance import Provenance

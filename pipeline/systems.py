@@ -11,7 +11,8 @@ from pipeline.core.drawing_figures import ABC2, ALL, ANY, overlap_figures, volum
 from pipeline.core.lesions import CLASSES
 from pipeline.core.row_figures import Drawn
 from pipeline.core.text_table import limits, number, text_table
-from pipeline.plan import Job, require
+from pipeline.job import Job
+from pipeline.paths import require
 from pipeline.published import RSNA_2019, RSNA_2019_TEST
 from pipeline.runs import headlines
 from pipeline.shell.drawn_tables import read_drawn

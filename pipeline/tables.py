@@ -14,7 +14,8 @@ from pipeline.core.row_figures import Said, row_figures
 from pipeline.core.rows import label_matrix
 from pipeline.core.scan_predictions import out_of_fold_scans
 from pipeline.core.text_table import number, text_table
-from pipeline.plan import Job, Paths, require
+from pipeline.job import Job
+from pipeline.paths import Paths, require
 from pipeline.published import FigureTable
 from pipeline.shell.drawn_tables import read_drawn
 from pipeline.shell.tables import read_table

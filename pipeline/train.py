@@ -6,12 +6,13 @@ from pathlib import Path
 
 from pipeline.config import LABELS, STAGE_SECTIONS, network_name, section_settings
 from pipeline.core.rows import cached_slices, training_rows
+from pipeline.job import Job
 from pipeline.learn.devices import choose_gpu
 from pipeline.learn.seeds import seed_of
 from pipeline.learn.slice_data import loader_workers
 from pipeline.learn.trainer import fit
 from pipeline.nets.build import parameter_count
-from pipeline.plan import Job, record_of, require
+from pipeline.paths import record_of, require
 from pipeline.shell.network_files import save_network
 from pipeline.shell.provenance import Provenance
 from pipeline.shell.tables import read_table

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from pipeline.config import UserError
-from pipeline.plan import Job, Paths, file_digest, records, settings_files
+from pipeline.job import Job
+from pipeline.paths import Paths
+from pipeline.plan import file_digest, records, settings_files
 from pipeline.shell.parallel import parallel_map
 from pipeline.shell.progress import progress
 from pipeline.shell.provenance import read_json, score_digest

@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from pipeline.config import UserError, View
 from pipeline.core.rows import whole_scans
-from pipeline.plan import Job, Paths, record_of, require, stage_settings
+from pipeline.job import Job
+from pipeline.paths import Paths, record_of, require
+from pipeline.plan import stage_settings
 from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.atomic import remove_leftovers, temporary_path
 from pipeline.shell.parallel import parallel_map

@@ -3,7 +3,7 @@
 import importlib
 
 from pipeline.__main__ import make_job, parser
-from pipeline.plan import Job
+from pipeline.job import Job
 
 ALL = ("phantom", "index", "split", "window", "train", "embed", "reduce", "sequence", "predict", "score", "submit")
 PER_FOLD = ("train", "embed", "reduce", "sequence", "endtoend", "predict")

@@ -165,6 +165,14 @@ def test_the_rate_falls_to_a_tenth_after_epochs_without_a_lower_training_loss():
     assert isinstance(fixed["lr_scheduler"]["scheduler"], torch.optim.lr_scheduler.LambdaLR)
 
 
+def test_rates_an_epoch_contradict_a_rate_that_follows_the_loss(rows):
+    both = variant(SETTINGS, **{"train.plateau_epochs": 2})
+    message = r"train.plateau_epochs=2 lowers the rate by itself, and train.learning_rates names 21: give one rate, or"
+    with pytest.raises(UserError, match=message):
+        prepare(rows, *parts(rows), both, (0, 0), 0)
+    prepare(rows, *parts(rows), variant(both, **{"train.learning_rates": 1e-3}), (0, 0), 0)
+
+
 def test_a_small_network_finds_the_ellipse_draws_it_and_tells_its_volume(rows, tmp_path):
     torch.manual_seed(0)
     is_train, validation = parts(rows)

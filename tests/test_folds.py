@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import BASE, LABELS, Split, UserError
 from pipeline.core.folds import check_disjoint, check_stratified, divide, label_rates, patient_table
-from pipeline.plan import record_of
+from pipeline.paths import record_of
 from pipeline.schema import SLICES, ContractError
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table, write_table

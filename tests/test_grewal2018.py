@@ -1,22 +1,10 @@
 """The recipe of Grewal et al. 2018: its figures are shares of whole scans, its variants are what they are named."""
 
-import dataclasses
-
 import pytest
 
-from pipeline.config import Settings
 from pipeline.recipes.grewal2018 import FIGURES, READER_TABLE
 from pipeline.runs import recipe, recipe_folds
-
-
-def changed(one: Settings, other: Settings) -> set[str]:
-    """Return the dotted names of the settings that differ."""
-    return {
-        f"{section.name}.{field.name}"
-        for section in dataclasses.fields(one)
-        for field in dataclasses.fields(getattr(one, section.name))
-        if getattr(getattr(one, section.name), field.name) != getattr(getattr(other, section.name), field.name)
-    }
+from tests.settings import changed
 
 
 def calls(scans: int, positive: int, found: int, called: int) -> tuple[float, float, float, float]:
@@ -52,15 +40,6 @@ def test_table_2_counts_whole_scans(reader, counts):
     assert all(set(values[:-1]) == {None} for values in row.figures.values())
 
 
-def test_small_is_smaller_and_nothing_else():
-    small_size, full = recipe("grewal2018-small").settings, recipe("grewal2018").settings
-    assert changed(small_size, full) == {
-        "view.pixel_mm", "view.size", "dense.growth", "dense.stem_filters", "dense.hidden", "dense.run_slices",
-        "train.epochs", "train.learning_rates",
-    }  # fmt: skip
-    assert small_size.view.pixel_mm * small_size.view.size == full.view.pixel_mm * full.view.size == 250
-
-
 def test_each_variant_leaves_out_what_the_column_of_table_1_lacks():
     for size in ("", "-small"):
         radnet, masked, plain = (recipe(f"grewal2018{size}{own}").settings for own in ("", "-densenet-a", "-densenet"))
@@ -70,10 +49,3 @@ def test_each_variant_leaves_out_what_the_column_of_table_1_lacks():
         assert (masked.dense.run_slices, masked.dense.hidden) == (1, 0)
     assert recipe_folds("grewal2018-densenet") == (0, 1, 2, 3, 4)
     assert recipe_folds("grewal2018-small-densenet") == (0, 1)
-
-
-def test_the_rate_is_a_tenth_after_each_third():
-    assert recipe("grewal2018").settings.train.learning_rates == pytest.approx([1e-3] * 20 + [1e-4] * 20 + [1e-5] * 20)
-    small = recipe("grewal2018-small").settings.train  # the same tenths, but later
-    assert small.learning_rates == pytest.approx([0.03] * 4 + [0.003, 0.0003])
-    assert small.epochs == 6

@@ -13,8 +13,9 @@ import pytest
 from pipeline import index, window
 from pipeline.config import BASE, UserError, View
 from pipeline.core.resampling import resample_hu, resample_mask
+from pipeline.job import Job
 from pipeline.learn.hu_images import read_hu, read_mask
-from pipeline.plan import Job, record_of
+from pipeline.paths import record_of
 from pipeline.schema import IMAGES, REJECTED
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table, to_arrow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan import Paths, record_of
+from pipeline.paths import Paths, record_of
 from pipeline.shell.provenance import read_json
 from tests.dicom_files import slice_bytes, write_labels, write_raw
 from tests.stages import run_stage

@@ -16,7 +16,8 @@ from pydicom.uid import RLELossless
 from pipeline import index, window
 from pipeline.config import BASE, Run, UserError, variant
 from pipeline.core.windows import window_image
-from pipeline.plan import Job, Paths, PhantomSettings, record_of
+from pipeline.job import Job, PhantomSettings
+from pipeline.paths import Paths, record_of
 from pipeline.schema import IMAGES, REJECTED, SLICES
 from pipeline.shell.provenance import read_json
 from pipeline.shell.tables import read_table, to_arrow

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.plan import record_of
+from pipeline.paths import record_of
 from pipeline.shell.provenance import read_json
 from tests.stages import ALL, TINY, job_of, run_stages
 

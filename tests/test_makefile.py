@@ -12,6 +12,8 @@ import pytest
 
 from docs.draw_graph import edges
 from pipeline import plan
+from pipeline.job import PhantomSettings
+from pipeline.paths import Paths, record_of
 from pipeline.runs import make_run, recipe_folds, variant_names
 from tests.stages import ALL
 
@@ -54,9 +56,9 @@ def finish(
 ) -> int:
     """Touch every artefact of a run in the graph's order, as if all stages had run."""
     run = make_run(recipe, changes)
-    paths = plan.Paths(dataset, run, "rsna")
+    paths = Paths(dataset, run, "rsna")
     folds = folds or recipe_folds(recipe)
-    settings = plan.settings_files(paths, folds, plan.PhantomSettings())
+    settings = plan.settings_files(paths, folds, PhantomSettings())
     artefacts = [path for path, _ in settings.values()]
     artefacts += [paths.labels, paths.sample_submission, paths.slices, paths.folds, paths.images]
     for fold in folds:
@@ -69,7 +71,7 @@ def finish(
         if not (clone / path).exists():
             (clone / path).touch()
             os.utime(clone / path, (second, second))
-    record = clone / plan.record_of(paths.slices)
+    record = clone / record_of(paths.slices)
     csvs = (paths.labels, paths.sample_submission)
     record.write_text(json.dumps({"inputs": {str(path): plan.file_digest(clone / path) for path in csvs}}))
     # The record is what Make follows of the index: not older than what it was made of, not newer than SLICES.
@@ -299,7 +301,7 @@ def test_other_folds_are_scored_and_submitted_anew(clone):
 
 
 def test_settings_files_are_written_by_the_bare_interpreter(clone):
-    name = plan.settings_files(plan.Paths("phantom", make_run("tiny"), "rsna"), (0, 1), plan.PhantomSettings())["train"]
+    name = plan.settings_files(Paths("phantom", make_run("tiny"), "rsna"), (0, 1), PhantomSettings())["train"]
     found = make(clone, str(name[0]), "RECIPE=tiny", "PYTHON=/no/such/python")
     assert found.returncode == 0, found.stderr
     assert (clone / name[0]).exists()

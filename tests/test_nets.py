@@ -103,7 +103,7 @@ PARAMETERS = {
     "murphy2021-resnet18": (11_689_512 - 1000 * 513 + head(512), 0),
     # A growth of 8 in the place of 32: a quarter of the channels everywhere.
     "murphy2021-small": (densenet_bc(8, (6, 12, 24, 16)) + head(256), 0),
-    "murphy2021-small-resnet18": (RESNET10T, 0),
+    "murphy2021-small-resnet18": (11_689_512 - 1000 * 513 + head(512), 0),
     # ResNet-10-T has 512 features; an LSTM of 8 cells a direction.
     "tiny": (RESNET10T, lstm(12, 8, 1) + head(16 + 6)),
     "tiny-cnn": (RESNET10T, 0),

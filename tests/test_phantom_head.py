@@ -30,7 +30,7 @@ from pipeline.core.phantom.masks import labels_from_mask, mask_from_shares
 from pipeline.core.phantom.plan import LEAST_SLICES, MIN_SCANS, MOST_SLICES, make_plan
 from pipeline.core.phantom.render import render_slice
 from pipeline.core.phantom.storage import STORAGES, encode_pixels
-from pipeline.plan import PhantomSettings
+from pipeline.job import PhantomSettings
 
 DEFAULT_SCANS = PhantomSettings.scans
 

@@ -6,13 +6,15 @@ import pytest
 
 from pipeline import plan
 from pipeline.config import UserError
+from pipeline.job import Job, PhantomSettings
+from pipeline.paths import Paths, require
 from pipeline.runs import make_run, recipe
 
-PHANTOM = plan.PhantomSettings()
+PHANTOM = PhantomSettings()
 
 
 def paths_of(changes=None, recipe_name="burduja2020", seed=0):
-    return plan.Paths("phantom", make_run(recipe_name, changes, seed=seed), "rsna")
+    return Paths("phantom", make_run(recipe_name, changes, seed=seed), "rsna")
 
 
 def test_a_variant_reads_its_parents_cnn_and_writes_its_own_sequence():
@@ -57,7 +59,7 @@ def test_the_list_of_folds_concerns_score_and_submit_alone():
 
 
 def test_phantom_settings_concern_the_phantom_alone():
-    before, after = settings_names(), settings_names(phantom=plan.PhantomSettings(scans=9))
+    before, after = settings_names(), settings_names(phantom=PhantomSettings(scans=9))
     assert {stage for stage in before if before[stage] != after[stage]} == {"phantom"}
 
 
@@ -86,10 +88,10 @@ def test_a_recipe_without_sequence_predicts_from_its_embeddings():
 
 def test_a_missing_input_names_the_stage_that_makes_it(tmp_path):
     with pytest.raises(UserError, match=r"slices.parquet is missing: make it with `make index`"):
-        plan.require(tmp_path / "slices.parquet", "index")
+        require(tmp_path / "slices.parquet", "index")
 
 
 def test_a_stage_of_one_fold_asks_for_it():
-    job = plan.Job(recipe("tiny"), paths_of(), None, (0,), PHANTOM, 1, 1, 0.05, False)
+    job = Job(recipe("tiny"), paths_of(), None, (0,), PHANTOM, 1, 1, 0.05, False)
     with pytest.raises(UserError, match="say which, as in --fold 0"):
         job.require_fold()

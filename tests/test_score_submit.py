@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.config import LABELS, P_LABELS, UserError, settings_digest
 from pipeline.core.predictions import prevalences
+from pipeline.job import Job
 from pipeline.leaderboard import COLUMNS
-from pipeline.plan import Job, record_of
+from pipeline.paths import record_of
 from pipeline.schema import FOLDS, PREDICTIONS, REJECTED, SLICES, ContractError
 from pipeline.score import patients_of_test
 from pipeline.shell.provenance import read_json, write_json

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import UserError
-from pipeline.plan import record_of
+from pipeline.paths import record_of
 from pipeline.schema import REJECTED, Column, Contract
 from pipeline.shell.provenance import write_json
 from pipeline.shell.tables import write_table

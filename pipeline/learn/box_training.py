@@ -86,8 +86,15 @@ def prepare(
 
     rows: one a slice, scan after scan in anatomical order: scan_id, slice_id, png, mask (a cached mask's path, null
     where the slice has none) and `any`; train_mask, validation_mask: (rows,), booleans. Raises UserError where a slice
-    to learn from shows hemorrhage and has no mask: this network learns from masks alone.
+    to learn from shows hemorrhage and has no mask: this network learns from masks alone; and for rates that contradict
+    each other.
     """
+    boxes, train = settings.boxes, settings.train
+    if train.plateau_epochs and len(train.learning_rates) > 1:
+        raise UserError(
+            f"train.plateau_epochs={train.plateau_epochs} lowers the rate by itself, and train.learning_rates names "
+            f"{len(train.learning_rates)}: give one rate, or train.plateau_epochs=0"
+        )
     positive = (rows["any"] == 1).fillna(False).to_numpy(dtype=bool)
     drawn = rows["mask"].notna().to_numpy(dtype=bool)
     missing = positive & ~drawn & (train_mask | validation_mask)
@@ -97,7 +104,6 @@ def prepare(
             f"{rows['slice_id'].to_numpy()[missing][0]} the first; it needs view.masks=true and a data set with masks "
             "(raw/masks/<slice_id>.png)"
         )
-    boxes, train = settings.boxes, settings.train
     slabs = slab_rows(scan_bounds(rows["scan_id"].to_numpy()), boxes.slab_slices)
     paths = rows["png"].tolist()
     masks = rows["mask"].astype(object).where(drawn, None).to_numpy()

@@ -20,17 +20,21 @@ Departs from the paper:
   256 in all.
 - Parts of a mask that touch at a corner are one box; those below 4 pixels (0.8 mm2 of a usual slice) are not trained
   on, where a larger one is beside them.
-- An epoch shows each slice with hemorrhage once, and as many without, drawn anew; batches of 4. The paper says neither;
-  24 epochs of its slices are about its 100,000 iterations.
+- An epoch shows each slice with hemorrhage once, and a quarter as many without, drawn anew; batches of 4. The paper
+  says neither; of the regions of a slice with hemorrhage, too, three are without for each with it. 38 epochs of the
+  paper's slices are about its 100,000 iterations.
+- Half of the slabs are shown flipped from left to right, as Fast R-CNN is trained (Girshick 2015, section 2.3); the
+  paper does not speak of augmentation.
 - L2 of 1e-4 and division of the rate by ten after two epochs without a lower loss: the paper gives no figures.
 - Folds are disjoint in patients; the paper's are drawn by examination. Its prospective test cohort is our test part.
 - Weights are those after the last epoch; the paper does not say how many epochs it took them after.
 - The soft-tissue series is what the data set gives; the paper finds it by a network of its own.
 - A detection counts in volumes and overlaps from a score of 0.5; the paper does not say.
 
-`chang2018-small` fits two cores and the phantom data set: smaller images, anchors, filters and heads, a narrower range
-of HU, fewer anchors, regions and negative slices to learn from, a higher rate, few epochs, horizontal flips, and
-detections that count from a score of 0.4.
+`chang2018-small` fits two cores and the phantom data set: smaller images, anchors, filters and heads, fewer proposals
+and samples of them, few epochs at five times the paper's rate. One thing besides is not the paper's: it sees -20 to 120
+HU. With the paper's range, the same rates and 24 epochs its mean Dice was 0.267, below that of a plain threshold, 0.281
+(48 scans of the phantom out of fold), and with the paper's rate, too, and 14 epochs, its ROC AUC of scans 0.55.
 """
 
 from pipeline.config import BASE, Run, variant
@@ -56,8 +60,9 @@ RECIPE = Run(
             "train.learning_rates": (2e-4,),
             "train.plateau_epochs": 2,
             "train.weight_decay": 1e-4,
-            "train.epochs": 24,
+            "train.epochs": 38,
             "train.batch": 4,
+            "train.flip": 0.5,
             # Convolutional Neural Network, and Fig. 2: 5 slices, 128 channels.
             "boxes.slab_slices": 5,
             "boxes.channels": 128,
@@ -68,7 +73,7 @@ RECIPE = Run(
             "boxes.anchors_px": (16.0, 32.0, 64.0, 128.0),
             "boxes.ratios": (1.0, 0.5, 2.0),
             "boxes.least_px": 4,
-            "boxes.negatives": 1.0,
+            "boxes.negatives": 0.25,
             # Statistical Analysis: any detection on any slice makes a scan positive.
             "predict.consecutive": (1,),
         },
@@ -81,11 +86,9 @@ VARIANTS = {
             "view.size": 64,
             # Brain and blood further apart than in the paper's range: there are few steps to learn it in.
             "train.hu_range": (-20.0, 120.0),
-            # Too few epochs for a plateau to show.
+            # Five times the paper's, and lower in the end: a plateau does not show so soon.
             "train.learning_rates": (*(1e-3,) * 10, 3e-4, 3e-4, 1e-4),
-            "train.plateau_epochs": 0,
             "train.epochs": 14,
-            "train.flip": 0.5,
             "boxes.filters": 16,
             "boxes.blocks": 1,
             "boxes.channels": 32,
@@ -93,14 +96,10 @@ VARIANTS = {
             "boxes.anchors_px": (4.0, 8.0, 16.0, 32.0),
             "boxes.box_head": 128,
             "boxes.mask_head": 32,
-            # Few anchors and regions lie on a slice's one or two lesions: among many others they would hardly count.
             "boxes.anchors_sampled": 32,
             "boxes.rois": 16,
             "boxes.training_proposals": 200,
             "boxes.proposals": 64,
-            "boxes.negatives": 0.25,
-            # Few epochs leave scores low.
-            "boxes.drawn_score": 0.4,
         },
         folds=(0, 1),
     ),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from pipeline.core.row_figures import Drawn
-from pipeline.plan import Paths, require
+from pipeline.paths import Paths, require
 from pipeline.shell.tables import read_table
 
 
