@@ -20,7 +20,7 @@ SIZES = {
 """What makes each smaller; where the paper holds patients out, `make systems` wants the folds of the others. The one
 change that is none of size is the range of HU that chang2018 sees; its recipe says why."""
 
-LENGTHS = {"train.epochs", "train.learning_rates", "sequence.epochs", "endtoend.epochs"}
+LENGTHS = {"train.epochs", "train.learning_rates", "train.plateau_epochs", "sequence.epochs", "endtoend.epochs"}
 """How long it is trained, and by which rates, which would be too low for so few steps."""
 
 TIMES = {"grewal2018": 30, "murphy2021": 20, "patel2019": 10, "chang2018": 5}
