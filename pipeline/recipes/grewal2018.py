@@ -31,7 +31,7 @@ Departs from the paper, or fills in what it leaves open:
 - bfloat16 on a GPU that has it.
 
 Its variants are the columns of Table 1, each at full size and `small`: fewer channels, pixels of 5 mm and nine epochs,
-at thirty times the paper's rates.
+at thirty times the paper's rates, which are for sixty.
 """
 
 from pipeline.config import BASE, Run, variant
@@ -88,7 +88,7 @@ WITHOUT_MASKS = {"dense.mask_weight": 0.0, "dense.blood_weight": 1.0, "view.mask
 VARIANTS = {
     "densenet": Variant(WITHOUT_MASKS, of="densenet-a"),
     "densenet-a": Variant(WITHOUT_LSTM),
-    # For the phantom on two cores. The paper's thirds, each at thirty times its rate, which is made for 60 epochs.
+    # For the phantom on two cores: the paper's thirds, each at thirty times its rate.
     "small": Variant(
         {
             "view.pixel_mm": 5.0,

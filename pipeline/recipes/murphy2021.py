@@ -18,7 +18,8 @@ Departs from the paper:
 - Weights: timm's copies of torchvision's first ImageNet weights, which the paper's years of PyTorch brought.
 
 `murphy2021-folds` trains five folds instead of one model on the holdout division, to stand beside the other recipes.
-`murphy2021-small` is DenseNet-121 with a quarter of the channels, at 96 px, trained from scratch in minutes.
+`murphy2021-small` is DenseNet-121 with a quarter of the channels, at 96 px, trained from scratch in minutes, at twenty
+times the paper's rates: those are for weights that ImageNet taught.
 """
 
 from pipeline.config import BASE, Run, variant

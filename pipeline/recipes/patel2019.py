@@ -100,7 +100,7 @@ SMALL = {
     "volume.filters": 8,
     "volume.units": 3,
     "volume.features": 64,
-    # An epoch of the phantom has 41 steps, one of RSNA 2019 thousands.
+    # An epoch of the phantom has 41 steps, one of RSNA 2019 thousands; ten times the paper's rate.
     "train.epochs": 50,
     "train.learning_rates": (1e-3,),
     "sequence.hidden": 32,
