@@ -22,7 +22,6 @@ from pipeline.paths import LEADERBOARD, Fold, Paths, division_settings, record_o
 SUBMIT_STAGES = ("score", "submit")
 """Stages that read the list of folds, and so are redone when it changes."""
 
-
 SETTINGS_STAGES = ("phantom", "index", *STAGE_SECTIONS, *SUBMIT_STAGES)
 
 

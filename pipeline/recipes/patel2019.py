@@ -13,7 +13,7 @@ Expected: ROC AUC 0.96 (95 % CI 0.93-0.97) on 386 scans of one scanner with slic
 Cost in the paper: about 0.5 s a scan on one Titan X; steps 2 and 3 took about 13,000 and 14,000 samples. Memory for
 backward at full size, from the shapes (`pipeline.nets.vgg.activation_bytes`): 20.2 MB a slice behind the filter, so
 0.32 GB a chunk of 16, and 3.2 GB for all 160 slices of a scan of 512 x 512 x 320 at once: one GPU of 80 GB holds both.
-`patel2019-small` takes about a minute of one core a fold, on 60 scans of the phantom.
+`patel2019-small` takes about two minutes of one core a fold, on 96 scans of the phantom.
 
 Departs from the paper:
 - Slices of 5 mm: the maximum filter is 1 x 2 x 2, not 2 x 2 x 2. At 0.5 mm: SET="volume.maximum_filter=2,2,2".
