@@ -34,7 +34,7 @@ Departs from the paper:
 `chang2018-small` fits two cores and the phantom data set: smaller images, anchors, filters and heads, fewer proposals
 and samples of them, few epochs at five times the paper's rate. One thing besides is not the paper's: it sees -20 to 120
 HU. With the paper's range and 22 epochs its mean Dice was 0.270, below that of a plain threshold, 0.281 (48 scans of
-the phantom, out of fold).
+the phantom, out of fold); its ROC AUC of scans was 0.755.
 """
 
 from pipeline.config import BASE, Run, variant
